@@ -1,0 +1,1 @@
+"""twitter-clone: three services over one durable log."""

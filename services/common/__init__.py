@@ -1,0 +1,1 @@
+"""What every service shares: the log, the projection, the views and the web frame."""

@@ -1,0 +1,94 @@
+"""The one module that knows SQLite: which library, how a file is opened, and what its pragmas mean.
+
+SQLite before 3.51.3 (3.50.7, 3.44.6) can corrupt a WAL file when two connections write or checkpoint at once.
+So one connection writes a file, and it alone checkpoints; all others are ``query_only`` and never checkpoint.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Literal
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from services.common.errors import StorageUnfit
+
+try:
+    from pysqlite3 import dbapi2 as _bundled  # a current SQLite, where there is a wheel
+except ImportError:
+    _bundled = None
+
+SQLITE_VERSION_MIN: Final = (3, 37, 0)  # VACUUM INTO, WITHOUT ROWID, upsert, RETURNING, row values
+BUSY_TIMEOUT_MS: Final = 5_000
+CACHE_KIB: Final = 16_384
+
+Durability = Literal["full", "off"]
+
+
+def sqlite_library() -> ModuleType:
+    """The DB-API module in use: pysqlite3 where it is installed, else the standard library's."""
+    return _bundled if _bundled is not None else sqlite3
+
+
+def check_sqlite(version: tuple[int, ...] | None = None) -> str:
+    """Return the SQLite version in use. Raises StorageUnfit when it lacks what this project needs."""
+    found = version or sqlite_library().sqlite_version_info
+    text = ".".join(map(str, found))
+    if tuple(found) < SQLITE_VERSION_MIN:
+        needed = ".".join(map(str, SQLITE_VERSION_MIN))
+        raise StorageUnfit(
+            f"SQLite {text} is too old, {needed} or newer is needed: run `pip install 'pysqlite3>=0.6.1'`, "
+            "or use a Python built with a newer SQLite"
+        )
+    return text
+
+
+def has_wal_fix(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite has the fix for WAL corruption by concurrent writers or checkpoints."""
+    fixed_series = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
+    return version >= fixed_series.get((version[0], version[1]), (3, 51, 3))
+
+
+def open_writer(path: Path, durability: Durability) -> Engine:
+    """Open a file for its one writer: one connection, ``BEGIN IMMEDIATE``, WAL, automatic checkpoints.
+
+    ``full`` survives a power cut (the owner); ``off`` is for copies that are thrown away at a crash (replicas).
+    """
+    check_sqlite()
+    engine = create_engine(
+        f"sqlite:///{path}",
+        module=sqlite_library(),
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+    )
+    _on_connect(
+        engine, "PRAGMA journal_mode=WAL", f"PRAGMA synchronous={durability}", f"PRAGMA cache_size=-{CACHE_KIB}"
+    )
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def open_reader(path: Path) -> Engine:
+    """Open a file for reading only: ``query_only``, no checkpoints, a small pool of connections."""
+    check_sqlite()
+    engine = create_engine(
+        f"sqlite:///{path}",
+        module=sqlite_library(),
+        poolclass=QueuePool,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+    )
+    _on_connect(engine, "PRAGMA query_only=1", "PRAGMA wal_autocheckpoint=0", f"PRAGMA cache_size=-{CACHE_KIB}")
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return engine
+
+
+def _on_connect(engine: Engine, *pragmas: str) -> None:
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # SQLAlchemy says BEGIN, not the driver
+        for pragma in pragmas:
+            connection.execute(pragma)
+
+    event.listen(engine, "connect", configure)

@@ -1,0 +1,42 @@
+"""The names of everything this project keeps in Redis. append.lua receives them from here.
+
+Only ``tweet:{id}`` has a time to live; ``volatile-lru`` may evict nothing that correctness needs.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+STREAM: Final = "events"
+"""The log itself: one stream."""
+
+META: Final = "log:meta"
+"""Hash: ``head``, ``epoch``, ``fence``, ``halt``, ``reported``, ``version`` (of the owner's projection)."""
+
+CALLS_PREFIX: Final = "log:calls:"
+"""Hashes ``log:calls:0..3``: the first answers to recent append calls, by call id."""
+
+NAME_PREFIX: Final = "name:"
+"""``name:{username in lower case}`` -> user id."""
+
+EMAIL_PREFIX: Final = "email:"
+"""``email:{hmac}`` -> user id."""
+
+CREDENTIAL_PREFIX: Final = "cred:"
+"""Hash ``cred:{user id}``: ``username``, ``email``, ``email_hmac``, ``password_hash``."""
+
+TWEET_PREFIX: Final = "tweet:"
+"""``tweet:{id}``: the tweet as its writer answered it, for readers that have not applied it yet. Expires."""
+
+OWNER_GROUP: Final = "db-updater"
+"""The consumer group that shows the owner's progress to standard tools; nothing reads through it."""
+
+
+def credential(user_id: int) -> str:
+    """The key of a user's credentials."""
+    return f"{CREDENTIAL_PREFIX}{user_id}"
+
+
+def tweet(tweet_id: int) -> str:
+    """The key of a written-through tweet."""
+    return f"{TWEET_PREFIX}{tweet_id}"

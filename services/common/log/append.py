@@ -1,0 +1,122 @@
+"""The append call: what goes to append.lua and what comes back. No I/O here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.common import events, keys
+from services.common.errors import DeadlinePassed, WritesRefused
+from services.common.events import Event, TweetCreated, UserCreated
+from services.common.log.scripts import load
+
+SCRIPT: Final = load("append", appends=True)
+KEYS: Final = (
+    keys.STREAM,
+    keys.META,
+    keys.CALLS_PREFIX,
+    keys.NAME_PREFIX,
+    keys.EMAIL_PREFIX,
+    keys.CREDENTIAL_PREFIX,
+    keys.TWEET_PREFIX,
+)
+WRITTEN_THROUGH_SECONDS: Final = 60
+"""How long ``tweet:{id}`` stays for readers that are behind; after that they ask the stream itself."""
+
+Result = int | str
+"""The position of the entry, or why it was refused: username_taken, email_taken, id_taken, not_found."""
+
+Argument = bytes | str | int
+
+_REFUSALS: Final = {
+    "not_started": "no owner has started the log yet: is the db-updater running?",
+    "halted": "the log is halted, because a follower found acknowledged entries missing; see the db-updater's log",
+    "log_forked": "the log ends before a position that this writer has seen acknowledged: it is halted now",
+    "clock_ahead": "the clock of the Redis host is more than an hour ahead of the log and of this writer: correct it",
+    "deadline_passed": "the log was too busy to append in time; nothing was written",
+    "deadline_too_far": "the clock of the Redis host stepped back; nothing was written",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialClaim:
+    """What a new user gives in confidence; stored beside the log, never in it."""
+
+    email: str
+    email_hmac: str
+    password_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppendItem:
+    """One event to append.
+
+    ``target`` is an id the event refers to: above the head it cannot exist, and the item is ``not_found``.
+    ``credential`` is required with UserCreated, ``written_through`` is optional with TweetCreated.
+    """
+
+    event: Event
+    target: int = 0
+    credential: CredentialClaim | None = None
+    written_through: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppendCall:
+    """A batch under one call id.
+
+    ``deadline_ms`` is in Redis's TIME and at most five seconds ahead, ``seen_position`` the greatest position
+    this writer knows to be acknowledged, ``clock_ms`` its own clock in Unix milliseconds.
+    """
+
+    call_id: str
+    deadline_ms: int
+    seen_position: int
+    clock_ms: int
+    items: Sequence[AppendItem]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendReply:
+    """What the log did: its clock, its head afterwards, and a result for each item in order."""
+
+    time_ms: int
+    head: int
+    results: list[Result]
+
+
+def encode_call(call: AppendCall) -> list[Argument]:
+    """The arguments of append.lua (its ARGV) for a call. Raises ValueError for a user without credentials."""
+    arguments: list[Argument] = [
+        call.call_id,
+        call.deadline_ms,
+        call.seen_position,
+        call.clock_ms,
+        WRITTEN_THROUGH_SECONDS,
+        len(call.items),
+    ]
+    for item in call.items:
+        event = item.event
+        common = (event.name, event.version, events.encode(event), item.target)
+        if isinstance(event, UserCreated):
+            if item.credential is None:
+                raise ValueError("UserCreated needs a credential claim")
+            claim = item.credential
+            arguments += ("user", *common, event.id or 0, event.username.lower(), event.username)
+            arguments += (claim.email_hmac, claim.email, claim.password_hash or "")
+        elif isinstance(event, TweetCreated):
+            arguments += ("tweet", *common, event.id or 0, item.written_through or b"")
+        else:
+            arguments += ("plain", *common)
+    return arguments
+
+
+def parse_reply(reply: bytes) -> AppendReply:
+    """Parse append.lua's answer. Raises WritesRefused (DeadlinePassed if so) when the whole call was refused."""
+    verdict, time_ms, head, *rest = reply.decode().split()
+    if verdict != "ok":
+        code = rest[0]
+        kind = DeadlinePassed if code.startswith("deadline_") else WritesRefused
+        raise kind(code, _REFUSALS.get(code, code))
+    return AppendReply(int(time_ms), int(head), [int(word) if word.isdigit() else word for word in rest])

@@ -1,0 +1,225 @@
+"""The log as followers, the owner and the command line see it: synchronous, one call at a time, no retries."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
+from redis.retry import Retry
+
+from services.common import events, keys
+from services.common.errors import FenceLost, InvariantError
+from services.common.events import EpochStarted
+from services.common.ids import entry_id, position_from_entry_id
+from services.common.log.append import KEYS, SCRIPT, AppendCall, AppendItem, AppendReply, encode_call, parse_reply
+from services.common.log.entry import Entry, parse
+from services.common.log.redis_errors import translated
+from services.common.log.scripts import load
+
+APPEND_BUDGET_MS: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatus:
+    """What the log says of itself. ``horizon`` is the position of its oldest entry, None while it has none."""
+
+    head: int
+    epoch: int
+    fence: int
+    halt: str | None
+    reported: int
+    version: int
+    length: int
+    entries_added: int
+    horizon: int | None
+    time_ms: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCredential:
+    """A user's private data as append.lua left it beside the log."""
+
+    username: str
+    email: str
+    email_hmac: str
+    password_hash: str | None
+
+
+class EventLog:
+    """The stream and the keys beside it. Every call raises LogUnavailable when Redis cannot answer now."""
+
+    def __init__(self, redis_url: str, *, timeout_seconds: float = 1.0) -> None:
+        self._redis = Redis.from_url(
+            redis_url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        self._append = self._redis.register_script(SCRIPT)
+        self._start_epoch = self._redis.register_script(load("start_epoch", appends=True))
+        self._raise_fence = self._redis.register_script(load("raise_fence"))
+        self._trim = self._redis.register_script(load("trim"))
+        self._halt = self._redis.register_script(load("halt"))
+        self._release_name = self._redis.register_script(load("release_name"))
+
+    def read(self, after_position: int, *, entries_max: int = 1000, block_ms: int | None = None) -> list[Entry]:
+        """Entries after a position, oldest first; waits up to ``block_ms`` (below the timeout) for the first."""
+        with translated():
+            streams = cast(
+                "list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes] | None]]]] | None",
+                self._redis.xread({keys.STREAM: entry_id(after_position)}, count=entries_max, block=block_ms),
+            )
+        return [parse(record_id, fields or {}) for _, records in streams or () for record_id, fields in records]
+
+    def entry(self, position: int) -> Entry | None:
+        """The entry at exactly this position, None if there is none (or no longer)."""
+        with translated():
+            records = cast(
+                "list[tuple[bytes, dict[bytes, bytes]]]",
+                self._redis.xrange(keys.STREAM, entry_id(position), entry_id(position), count=1),
+            )
+        return parse(*records[0]) if records else None
+
+    def head(self) -> int:
+        """The position of the newest entry ever appended; 0 where the log was never started or is gone."""
+        with translated():
+            return int(cast("bytes | None", self._redis.hget(keys.META, "head")) or 0)
+
+    def status(self) -> LogStatus:
+        """Everything the log says of itself, in one round trip."""
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(keys.META)
+            pipe.xlen(keys.STREAM)
+            pipe.xrange(keys.STREAM, count=1)
+            pipe.time()
+            pipe.memory_usage(keys.STREAM, samples=16)
+            pipe.xinfo_stream(keys.STREAM)
+            meta, length, oldest, now, memory, info = pipe.execute(raise_on_error=False)
+        for answer in (meta, length, oldest, now, memory):
+            if isinstance(answer, Exception):
+                with translated():
+                    raise answer
+        text = {field.decode(): value.decode() for field, value in meta.items()}
+        return LogStatus(
+            head=int(text.get("head", 0)),
+            epoch=int(text.get("epoch", 0)),
+            fence=int(text.get("fence", 0)),
+            halt=text.get("halt"),
+            reported=int(text.get("reported", 0)),
+            version=int(text.get("version", 0)),
+            length=length,
+            # XINFO fails on a stream that does not exist yet.
+            entries_added=0 if isinstance(info, Exception) else int(info["entries-added"]),
+            horizon=position_from_entry_id(oldest[0][0].decode()) if oldest else None,
+            time_ms=now[0] * 1000 + now[1] // 1000,
+            memory_bytes=memory or 0,
+        )
+
+    def append(self, items: Sequence[AppendItem], *, seen_position: int = 0) -> AppendReply:
+        """Append a batch, for tools and fixtures; the write service has its group commit.
+
+        Raises WritesRefused when the log refuses, LogUnavailable when the outcome may be unknown.
+        """
+        with translated():
+            seconds, microseconds = self._redis.time()
+            now_ms = seconds * 1000 + microseconds // 1000
+            call = AppendCall(
+                call_id=uuid.uuid4().hex,
+                deadline_ms=now_ms + APPEND_BUDGET_MS,
+                seen_position=seen_position,
+                clock_ms=time.time_ns() // 1_000_000,
+                items=items,
+            )
+            return parse_reply(cast("bytes", self._append(keys=KEYS, args=encode_call(call))))
+
+    def start_epoch(self, epoch: int, fence: int, base_position: int) -> int:
+        """Append EpochStarted with ``prev`` = base position, lift a halt; returns its position.
+
+        Raises FenceLost for an owner that is no longer the owner, InvariantError for an epoch already started.
+        """
+        event = EpochStarted(epoch=epoch)
+        arguments = [fence, epoch, base_position, event.name, event.version, events.encode(event)]
+        return int(self._owned(self._start_epoch, [keys.STREAM, keys.META], arguments))
+
+    def raise_fence(self, at_least: int) -> int:
+        """Take ownership: the new fence is above Redis's and above ``at_least``."""
+        with translated():
+            return int(cast("int", self._raise_fence(keys=[keys.META], args=[at_least])))
+
+    def check_fence(self, fence: int) -> None:
+        """Raise FenceLost unless this fence is still the one in force."""
+        with translated():
+            found = cast("bytes | None", self._redis.hget(keys.META, "fence"))
+        if found is None or int(found) != fence:
+            raise FenceLost(f"fence {fence} is no longer in force: another owner has {found!r}")
+
+    def announce_version(self, version: int) -> None:
+        """Tell writers which projection version the owner applies."""
+        with translated():
+            self._redis.hset(keys.META, "version", str(version))
+
+    def trim(self, up_to_position: int, fence: int) -> int:
+        """Remove the entries up to a position, inclusive; returns how many. Raises FenceLost."""
+        return int(self._owned(self._trim, [keys.STREAM, keys.META], [fence, entry_id(up_to_position + 1)]))
+
+    def halt(self, reason: str, position: int) -> None:
+        """Stop all writes, because this follower at ``position`` found acknowledged entries missing."""
+        with translated():
+            self._halt(keys=[keys.META], args=[reason, position])
+
+    def show_progress(self, position: int, entries_read: int) -> None:
+        """Keep a consumer group at the owner's position, so that standard tools can show its lag."""
+        with translated():
+            try:
+                self._redis.xgroup_setid(keys.STREAM, keys.OWNER_GROUP, entry_id(position), entries_read=entries_read)
+            except ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+                self._redis.xgroup_create(keys.STREAM, keys.OWNER_GROUP, entry_id(position), entries_read=entries_read)
+
+    def credentials(self, user_ids: Sequence[int]) -> dict[int, StoredCredential]:
+        """The private data of these users, as far as Redis still holds it."""
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            for user_id in user_ids:
+                pipe.hgetall(keys.credential(user_id))
+            answers = cast("list[dict[bytes, bytes]]", pipe.execute())
+        return {user_id: _credential(fields) for user_id, fields in zip(user_ids, answers, strict=True) if fields}
+
+    def release_names(self, user_ids: Sequence[int]) -> None:
+        """Give back the names and e-mails held by accounts that the projection rejected; repeatable."""
+        with translated():
+            for user_id in user_ids:
+                prefixes = [keys.credential(user_id), keys.NAME_PREFIX, keys.EMAIL_PREFIX]
+                self._release_name(keys=prefixes, args=[user_id])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
+    def _owned(self, script: Any, script_keys: list[str], arguments: list[Any]) -> Any:
+        with translated():
+            try:
+                return script(keys=script_keys, args=arguments)
+            except ResponseError as error:
+                if str(error).startswith("FENCE"):
+                    raise FenceLost(f"another owner took over: {error}") from error
+                if str(error).startswith("EPOCH"):
+                    raise InvariantError(f"that epoch has been started already: {error}") from error
+                raise
+
+
+def _credential(fields: dict[bytes, bytes]) -> StoredCredential:
+    return StoredCredential(
+        username=fields[b"username"].decode(),
+        email=fields[b"email"].decode(),
+        email_hmac=fields[b"email_hmac"].decode(),
+        password_hash=fields[b"password_hash"].decode() or None,
+    )

@@ -1,0 +1,126 @@
+-- Append a batch of events in one atomic call: decide for every item first, then write with commands that
+-- cannot fail (Redis isolates a script but does not roll it back).
+--
+-- KEYS: 1 stream, 2 meta hash, then the prefixes 3 calls, 4 names, 5 e-mails, 6 credentials, 7 tweets
+-- ARGV: 1 call id, 2 deadline (ms of Redis TIME), 3 greatest position the writer has seen, 4 writer's clock (ms),
+--       5 seconds to keep written-through tweets, 6 number of items, then each item:
+--         kind, type, version, payload, target; and for kind
+--         'user':  explicit id or 0, name in lower case, username, e-mail HMAC, e-mail, password hash
+--         'tweet': explicit id or 0, value to write through ('' for none)
+-- Answer: 'ok <time_ms> <head> <result>...', each result a position or the word why it was refused;
+--         or 'refused <time_ms> <head> <why>', and nothing was written.
+local DEADLINE_AHEAD_MS_MAX = 5000
+local CALLS_BUCKET_MS = 2000
+local CALLS_BUCKETS = 4
+local CLOCK_AHEAD_MS_MAX = 3600000
+
+local stream, meta = KEYS[1], KEYS[2]
+local names, emails, credentials, tweets = KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local call_id, deadline_ms = ARGV[1], tonumber(ARGV[2])
+local seen, clock_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local now_ms = time_ms()
+local state = redis.call('HMGET', meta, 'head', 'epoch', 'halt', 'reported')
+local head = tonumber(state[1] or '0')
+
+local function refuse(why)
+  return 'refused ' .. digits(now_ms) .. ' ' .. digits(head) .. ' ' .. why
+end
+
+-- First answers are kept in four hashes by deadline. One is emptied when a deadline eight seconds later needs it;
+-- as deadlines lie at most five seconds ahead, every deadline in it has passed, and no call of it can run again.
+local bucket = math.floor(deadline_ms / CALLS_BUCKET_MS)
+local calls = KEYS[3] .. digits(bucket % CALLS_BUCKETS)
+
+local first_answer = redis.call('HGET', calls, call_id)
+if first_answer then
+  return 'ok ' .. digits(now_ms) .. ' ' .. first_answer
+end
+if now_ms > deadline_ms then return refuse('deadline_passed') end
+if deadline_ms > now_ms + DEADLINE_AHEAD_MS_MAX then return refuse('deadline_too_far') end
+if not state[2] then return refuse('not_started') end
+if state[3] then return refuse('halted') end
+if seen > head then
+  redis.call('HSET', meta, 'halt', 'a writer had seen ' .. digits(seen) .. ', the log ends at ' .. digits(head),
+    'reported', digits(math.max(seen, tonumber(state[4] or '0'))))
+  return refuse('log_forked')
+end
+if now_ms > math.max(unix_ms_of(head), clock_ms) + CLOCK_AHEAD_MS_MAX then return refuse('clock_ahead') end
+
+-- Decide.
+local results, accepted, claimed = {}, {}, {}
+local argument = 7
+local function take()
+  local value = ARGV[argument]
+  argument = argument + 1
+  return value
+end
+
+local function taken(key)
+  return claimed[key] or redis.call('GET', key)
+end
+
+local position = head
+for item_number = 1, tonumber(ARGV[6]) do
+  local item = {kind = take(), type = take(), version = take(), payload = take(), target = tonumber(take())}
+  local why = nil
+  if item.kind == 'user' then
+    item.id = tonumber(take())
+    item.name_key = names .. take()
+    item.username = take()
+    item.hmac = take()
+    item.email_key = emails .. item.hmac
+    item.email = take()
+    item.password_hash = take()
+    if item.id > 0 and redis.call('EXISTS', credentials .. digits(item.id)) == 1 then why = 'id_taken'
+    elseif taken(item.name_key) then why = 'username_taken'
+    elseif taken(item.email_key) then why = 'email_taken'
+    end
+  elseif item.kind == 'tweet' then
+    item.id = tonumber(take())
+    item.written_through = take()
+  end
+  if not why and item.target > head then why = 'not_found' end
+  if why then
+    results[item_number] = why
+  else
+    item.prev = position
+    position = next_position(now_ms, position)
+    item.position = position
+    if item.id == 0 then item.id = position end
+    if item.kind == 'user' then
+      claimed[item.name_key] = true
+      claimed[item.email_key] = true
+    end
+    results[item_number] = digits(position)
+    accepted[#accepted + 1] = item
+  end
+end
+
+-- Write: XADD first, because Redis checks for memory at a script's first write only (HAZARDS 12).
+for _, item in ipairs(accepted) do
+  redis.call('XADD', stream, entry_id(item.position),
+    'e', item.type, 'v', item.version, 'p', digits(item.prev), 'd', item.payload)
+end
+local answer = digits(position) .. ' ' .. table.concat(results, ' ')
+if #accepted > 0 then
+  redis.call('HSET', meta, 'head', digits(position))
+  for _, item in ipairs(accepted) do
+    if item.kind == 'user' then
+      local id = digits(item.id)
+      redis.call('SET', item.name_key, id)
+      redis.call('SET', item.email_key, id)
+      redis.call('HSET', credentials .. id, 'username', item.username, 'email', item.email,
+        'email_hmac', item.hmac, 'password_hash', item.password_hash)
+    elseif item.kind == 'tweet' and item.written_through ~= '' then
+      redis.call('SET', tweets .. digits(item.id), item.written_through, 'EX', ARGV[5])
+    end
+  end
+  local kept = tonumber(redis.call('HGET', calls, 'bucket') or '-1')
+  if bucket > kept then
+    redis.call('DEL', calls)
+    redis.call('HSET', calls, 'bucket', digits(bucket))
+  end
+  redis.call('HSET', calls, call_id, answer)
+end
+return 'ok ' .. digits(now_ms) .. ' ' .. answer

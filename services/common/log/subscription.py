@@ -1,0 +1,101 @@
+"""Following the log: consecutive, verified batches after a position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from services.common.errors import BehindHorizon, LogForked, NewerVersion
+from services.common.events import PROJECTION_VERSION, EpochStarted
+from services.common.ids import entry_id
+from services.common.log.entry import Entry
+
+
+class FollowableLog(Protocol):
+    """What a subscription needs of the log."""
+
+    def read(self, after_position: int, *, entries_max: int, block_ms: int | None) -> list[Entry]:
+        """Entries after a position, oldest first."""
+
+    def head(self) -> int:
+        """The position of the newest entry."""
+
+    def halt(self, reason: str, position: int) -> None:
+        """Stop all writes."""
+
+
+class Subscription:
+    """A follower's place in the log.
+
+    Entries are delivered only if each one's ``prev`` is the position before it, so a follower can neither miss
+    an entry nor go on with a history that is not its own (HAZARDS 1, 20).
+    """
+
+    def __init__(
+        self,
+        log: FollowableLog,
+        after_position: int,
+        *,
+        name: str,
+        version: int = PROJECTION_VERSION,
+        entries_max: int = 1000,
+        block_ms: int = 500,
+    ) -> None:
+        self.position = after_position
+        self._log = log
+        self._name = name
+        self._version = version
+        self._entries_max = entries_max
+        self._block_ms = block_ms
+
+    def next_batch(self) -> list[Entry]:
+        """The next entries, at most ``entries_max``; empty when none came within ``block_ms``.
+
+        Raises LogUnavailable (try again), BehindHorizon (take a snapshot), NewerVersion (stop), and LogForked
+        after it has halted the log.
+        """
+        try:
+            entries = self._log.read(self.position, entries_max=self._entries_max, block_ms=self._block_ms)
+            if entries:
+                entries = check_chain(entries, self.position, self._version)
+                self.position = entries[-1].position
+            else:
+                self._check_head()
+        except LogForked as fork:
+            self._log.halt(f"{self._name}: {fork}", self.position)
+            raise
+        return entries
+
+    def _check_head(self) -> None:
+        """An idle log must not end before our position: then Redis came back with less than it had."""
+        head = self._log.head()
+        if head < self.position:
+            raise LogForked(f"applied up to {self.position}, but the log ends at {head}")
+
+
+def check_chain(entries: Sequence[Entry], after_position: int, version: int = PROJECTION_VERSION) -> list[Entry]:
+    """The leading entries that continue from ``after_position`` one by one and that ``version`` understands.
+
+    Raises BehindHorizon, LogForked or NewerVersion if already the first does not.
+    """
+    position = after_position
+    for index, entry in enumerate(entries):
+        if entry.prev != position or entry.version > version:
+            if index == 0:
+                raise _reason_to_stop(entry, position, version)
+            return list(entries[:index])
+        position = entry.position
+    return list(entries)
+
+
+def _reason_to_stop(entry: Entry, position: int, version: int) -> Exception:
+    if entry.prev == position:
+        return NewerVersion(
+            f"entry {entry_id(entry.position)} ({entry.name}) needs projection version {entry.version}, "
+            f"this is version {version}: upgrade this process"
+        )
+    if entry.prev > position:
+        return BehindHorizon(f"the log continues after {entry.prev}, we are at {position}: a snapshot is needed")
+    if entry.name == EpochStarted.name:
+        return BehindHorizon(f"epoch started from {entry.prev}, we are at {position}: a snapshot is needed")
+    return LogForked(f"applied up to {position}, but entry {entry_id(entry.position)} continues after {entry.prev}")

@@ -1,0 +1,6 @@
+"""The projection: a pure function from the log to the public tables, the same on every copy."""
+
+from services.common.projection.apply import AppliedBatch, Touched, apply
+from services.common.projection.database import AppliedState, applied, create_tables, table_hashes
+
+__all__ = ["AppliedBatch", "AppliedState", "Touched", "applied", "apply", "create_tables", "table_hashes"]

@@ -1,0 +1,107 @@
+"""Turning entries into rows. No clock, no randomness, no network: the same log gives the same tables everywhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, update
+from sqlmodel import col
+
+from services.common import events
+from services.common.events import EpochStarted, Event, Malformed
+from services.common.log.entry import Entry
+from services.common.models import Applied
+from services.common.projection.handlers import HANDLERS, WANTS, DeadLettered, Ignored
+from services.common.projection.rows import Rows, Wanted
+
+
+@dataclass(slots=True)
+class Touched:
+    """What a batch changed, for caches.
+
+    ``tweets`` and ``users`` were created or have other counters; of ``authors`` the list of tweets, or a counter
+    in it, changed.
+    """
+
+    tweets: set[int] = field(default_factory=set)
+    users: set[int] = field(default_factory=set)
+    authors: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class AppliedBatch:
+    """What applying a batch did. ``by_type`` counts its entries, ``ignored`` those without effect by reason."""
+
+    position: int
+    entries: int
+    touched: Touched = field(default_factory=Touched)
+    users_created: list[int] = field(default_factory=list)
+    dead_letters: list[tuple[Entry, str]] = field(default_factory=list)
+    by_type: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+
+def apply(connection: Connection, entries: Sequence[Entry]) -> AppliedBatch:
+    """Apply consecutive entries and the new position inside the caller's transaction.
+
+    The caller has checked that they continue from the applied position (check_chain). Any database error is a
+    bug or a fault of the environment, never a decision: roll back, and stop or retry.
+    """
+    decoded = [(entry, _decode(entry)) for entry in entries]
+    wanted = Wanted()
+    for entry, event in decoded:
+        if isinstance(event, Event):
+            WANTS[event.name](wanted, event, entry.position)
+    rows = Rows(connection, wanted)
+    batch = AppliedBatch(position=entries[-1].position, entries=len(entries))
+    for entry, event in decoded:
+        _apply_one(rows, batch, entry, event)
+    rows.write(connection)
+    _summarise(rows, batch)
+    _advance(connection, batch, [event.epoch for _, event in decoded if isinstance(event, EpochStarted)])
+    return batch
+
+
+def _decode(entry: Entry) -> Event | Malformed:
+    try:
+        return events.decode(entry.name, entry.payload)
+    except Malformed as malformed:
+        return malformed
+
+
+def _apply_one(rows: Rows, batch: AppliedBatch, entry: Entry, event: Event | Malformed) -> None:
+    batch.by_type[event.name if isinstance(event, Event) else "malformed"] += 1
+    try:
+        if isinstance(event, Malformed):
+            raise DeadLettered(event.reason)
+        HANDLERS[event.name](rows, event, entry.position)
+    except Ignored as ignored:
+        batch.ignored[ignored.reason] += 1
+    except DeadLettered as refused:
+        batch.dead_letters.append((entry, refused.reason))
+        rows.dead_letters.append(
+            {
+                "position": entry.position,
+                "name": entry.name,
+                "version": entry.version,
+                "payload": entry.payload,
+                "reason": refused.reason,
+            }
+        )
+
+
+def _summarise(rows: Rows, batch: AppliedBatch) -> None:
+    touched = batch.touched
+    touched.tweets = rows.tweets.added | rows.tweets.changed
+    touched.users = rows.users.added | rows.users.changed
+    touched.authors = {rows.tweets.by_id[tweet_id]["user_id"] for tweet_id in touched.tweets}
+    batch.users_created = sorted(rows.users.added)
+
+
+def _advance(connection: Connection, batch: AppliedBatch, epochs: list[int]) -> None:
+    values: dict[str, object] = {"position": batch.position, "entries": col(Applied.entries) + batch.entries}
+    if epochs:
+        values["epoch"] = epochs[-1]
+    connection.execute(update(Applied).values(values))

@@ -1,0 +1,69 @@
+"""The projection's tables as a whole: making them, their position, and hashes to compare copies by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+from sqlalchemy import Connection, insert, inspect, select
+from sqlmodel import col
+
+from services.common.errors import StorageUnfit
+from services.common.events import PROJECTION_VERSION
+from services.common.models import Applied, Public
+
+_ROWS_PER_STEP = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedState:
+    """Which prefix of the log a copy holds, under which fence and epoch, made by which projection version."""
+
+    position: int
+    fence: int
+    epoch: int
+    entries: int
+    projection_version: int
+
+
+def create_tables(connection: Connection) -> None:
+    """Create the public tables with an empty projection at position 0; harmless if they exist."""
+    Public.metadata.create_all(connection)
+    if connection.execute(select(col(Applied.id))).first() is None:
+        connection.execute(insert(Applied).values(id=1, projection_version=PROJECTION_VERSION))
+
+
+def applied(connection: Connection) -> AppliedState:
+    """What this copy holds. Raises StorageUnfit if another projection version made it, or none at all."""
+    if not inspect(connection).has_table(Applied.__tablename__):
+        raise StorageUnfit("this file holds no projection of the log")
+    columns = [col(getattr(Applied, name)) for name in AppliedState.__slots__]
+    state = AppliedState(*connection.execute(select(*columns)).one())
+    if state.projection_version != PROJECTION_VERSION:
+        raise StorageUnfit(
+            f"this database was made by projection version {state.projection_version}, this program is version "
+            f"{PROJECTION_VERSION}: run `twitter rebuild`, or start the matching version of the program"
+        )
+    return state
+
+
+def table_hashes(connection: Connection, on_rows: Callable[[int], None] = lambda _rows: None) -> dict[str, str]:
+    """SHA-256 of every public table's rows in primary-key order, by table name.
+
+    Equal logs give equal hashes on every copy. ``applied`` is left out: its fence differs by copy.
+    ``on_rows`` is told how many more rows were read.
+    """
+    hashes = {}
+    for table in Public.metadata.sorted_tables:
+        if table.name == Applied.__tablename__:
+            continue
+        digest = hashlib.sha256()
+        statement = select(table).order_by(*table.primary_key.columns)
+        rows = connection.execution_options(yield_per=_ROWS_PER_STEP).execute(statement)
+        for partition in rows.partitions():
+            digest.update(msgspec.json.encode([tuple(row) for row in partition])[1:-1] + b",")
+            on_rows(len(partition))
+        hashes[table.name] = digest.hexdigest()
+    return hashes

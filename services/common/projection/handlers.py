@@ -1,0 +1,185 @@
+"""One handler an event: what it makes of the rows, and what it decides that the log could not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from services.common.events import (
+    EpochStarted,
+    TweetCreated,
+    TweetLiked,
+    TweetRetweeted,
+    UserCreated,
+    UserFollowed,
+    UserUnfollowed,
+)
+from services.common.projection.rows import EntityRows, PairRows, Rows, Wanted
+
+
+class Ignored(Exception):
+    """A valid event without effect: a second like, a tweet of nobody. Every copy ignores it alike."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class DeadLettered(Exception):
+    """An event that contradicts the rows in a way that append.lua rules out: kept aside with its reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _start_epoch(_rows: Rows, _event: EpochStarted, _position: int) -> None:
+    """The new epoch is recorded with the applied position."""
+
+
+def _create_user(rows: Rows, event: UserCreated, position: int) -> None:
+    user_id, name = event.id or position, event.username.lower()
+    if user_id in rows.users.by_id:
+        raise DeadLettered("user_exists")
+    if name in rows.names:
+        raise DeadLettered("username_taken")
+    rows.names.add(name)
+    rows.users.add(
+        {
+            "id": user_id,
+            "username": event.username,
+            "username_lower": name,
+            "followers_count": 0,
+            "following_count": 0,
+            "position": position,
+        }
+    )
+
+
+def _create_tweet(rows: Rows, event: TweetCreated, position: int) -> None:
+    tweet_id = event.id or position
+    if tweet_id in rows.tweets.by_id:
+        raise DeadLettered("tweet_exists")
+    _require(rows.users, event.user_id, "no_such_user")
+    rows.tweets.add(
+        {
+            "id": tweet_id,
+            "user_id": event.user_id,
+            "content": event.content,
+            "likes": 0,
+            "retweets": 0,
+            "position": position,
+        }
+    )
+
+
+def _like(rows: Rows, event: TweetLiked, position: int) -> None:
+    _react(rows, event, position, rows.likes, "likes")
+
+
+def _retweet(rows: Rows, event: TweetRetweeted, position: int) -> None:
+    _react(rows, event, position, rows.retweets, "retweets")
+
+
+def _react(rows: Rows, event: TweetLiked | TweetRetweeted, position: int, pairs: PairRows, counter: str) -> None:
+    _require(rows.tweets, event.tweet_id, "no_such_tweet")
+    if event.user_id is not None:
+        _require(rows.users, event.user_id, "no_such_user")
+    key = _reaction_key(event, position)
+    if key in pairs.positions:
+        raise Ignored("repeated")
+    pairs.positions[key] = position
+    rows.tweets.count(event.tweet_id, counter, +1)
+
+
+def _follow(rows: Rows, event: UserFollowed, position: int) -> None:
+    key = (event.follower_id, event.followee_id)
+    if event.follower_id == event.followee_id:
+        raise Ignored("follows_self")
+    _require(rows.users, event.follower_id, "no_such_user")
+    _require(rows.users, event.followee_id, "no_such_user")
+    if key in rows.follows.positions:
+        raise Ignored("repeated")
+    rows.follows.positions[key] = position
+    _count_follow(rows, key, +1)
+
+
+def _unfollow(rows: Rows, event: UserUnfollowed, _position: int) -> None:
+    key = (event.follower_id, event.followee_id)
+    if rows.follows.positions.pop(key, None) is None:
+        raise Ignored("not_following")
+    _count_follow(rows, key, -1)
+
+
+def _count_follow(rows: Rows, key: tuple[int, int], change: int) -> None:
+    follower_id, followee_id = key
+    rows.users.count(follower_id, "following_count", change)
+    rows.users.count(followee_id, "followers_count", change)
+
+
+def _require(rows: EntityRows, row_id: int, otherwise: str) -> None:
+    if row_id not in rows.by_id:
+        raise Ignored(otherwise)
+
+
+def _reaction_key(event: TweetLiked | TweetRetweeted, position: int) -> tuple[int, int]:
+    """An anonymous reaction is keyed by its own position, so that it counts each time."""
+    return (event.tweet_id, event.user_id if event.user_id is not None else position)
+
+
+def _want_user(wanted: Wanted, event: UserCreated, position: int) -> None:
+    wanted.users.add(event.id or position)
+    wanted.names.add(event.username.lower())
+
+
+def _want_tweet(wanted: Wanted, event: TweetCreated, position: int) -> None:
+    wanted.tweets.add(event.id or position)
+    wanted.users.add(event.user_id)
+
+
+def _want_like(wanted: Wanted, event: TweetLiked, position: int) -> None:
+    _want_reacting(wanted, event)
+    wanted.likes.add(_reaction_key(event, position))
+
+
+def _want_retweet(wanted: Wanted, event: TweetRetweeted, position: int) -> None:
+    _want_reacting(wanted, event)
+    wanted.retweets.add(_reaction_key(event, position))
+
+
+def _want_reacting(wanted: Wanted, event: TweetLiked | TweetRetweeted) -> None:
+    wanted.tweets.add(event.tweet_id)
+    if event.user_id is not None:
+        wanted.users.add(event.user_id)
+
+
+def _want_follow(wanted: Wanted, event: UserFollowed | UserUnfollowed, _position: int) -> None:
+    wanted.users.update((event.follower_id, event.followee_id))
+    wanted.follows.add((event.follower_id, event.followee_id))
+
+
+def _want_nothing(_wanted: Wanted, _event: EpochStarted, _position: int) -> None:
+    """An epoch touches no row."""
+
+
+WANTS: Final[dict[str, Callable[[Wanted, Any, int], None]]] = {
+    EpochStarted.name: _want_nothing,
+    UserCreated.name: _want_user,
+    TweetCreated.name: _want_tweet,
+    TweetLiked.name: _want_like,
+    TweetRetweeted.name: _want_retweet,
+    UserFollowed.name: _want_follow,
+    UserUnfollowed.name: _want_follow,
+}
+"""Which rows an event may read or change, by type."""
+
+HANDLERS: Final[dict[str, Callable[[Rows, Any, int], None]]] = {
+    EpochStarted.name: _start_epoch,
+    UserCreated.name: _create_user,
+    TweetCreated.name: _create_tweet,
+    TweetLiked.name: _like,
+    TweetRetweeted.name: _retweet,
+    UserFollowed.name: _follow,
+    UserUnfollowed.name: _unfollow,
+}
+"""What an event does to the rows, by type."""
