@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Final, Literal
 
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from services.common.errors import StorageUnfit
@@ -22,6 +23,16 @@ except ImportError:
     _bundled = None
 
 SQLITE_VERSION_MIN: Final = (3, 37, 0)  # VACUUM INTO, WITHOUT ROWID, upsert, RETURNING, row values
+_ENVIRONMENT_FAULTS: Final = (
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+)
 BUSY_TIMEOUT_MS: Final = 5_000
 CACHE_KIB: Final = 16_384
 
@@ -50,6 +61,12 @@ def has_wal_fix(version: tuple[int, ...]) -> bool:
     """Whether this SQLite has the fix for WAL corruption by concurrent writers or checkpoints."""
     fixed_series = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
     return version >= fixed_series.get((version[0], version[1]), (3, 51, 3))
+
+
+def is_environment_fault(error: DBAPIError) -> bool:
+    """Whether disk, memory or a lock failed, so that the same may succeed later; all else is a bug or damage."""
+    code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF in _ENVIRONMENT_FAULTS
 
 
 def open_writer(path: Path, durability: Durability) -> Engine:
