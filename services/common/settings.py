@@ -1,0 +1,105 @@
+"""What a service is told from outside: one typed class, read once at start from the environment.
+
+Each service subclasses ServiceSettings. A field's description is its help text; the table in the docs is made of
+them. Port and MetricsPort carry theirs in the type, so that a service only writes its default: ``port: Port = 8000``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+USAGE_ERROR = 2
+_SQLITE_SCHEME = "sqlite:///"
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def check_redis_url(url: str) -> str:
+    """Return the URL as it is. Raises ValueError for one that redis-py could not use."""
+    if not url.startswith(_REDIS_SCHEMES):
+        raise ValueError("must look like redis://host:6379 (or rediss://, or unix:///path)")
+    return url
+
+
+def sqlite_path(database_url: str) -> Path:
+    """The file that ``sqlite:///relative``, ``sqlite:////absolute`` or a bare path names; ValueError for all else."""
+    text = database_url.removeprefix(_SQLITE_SCHEME)
+    is_file = text and not text.endswith("/") and not set(text) & set("?#\0") and ":memory:" not in text
+    if "://" in text or not is_file:
+        raise ValueError("must name a SQLite file: sqlite:///./data/twitter.db, sqlite:////abs/path.db or a bare path")
+    return Path(text)
+
+
+def _check_database_url(database_url: str) -> str:
+    sqlite_path(database_url)
+    return database_url
+
+
+RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
+DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
+Port = Annotated[int, Field(ge=0, le=65535, description="Port of the API; 0 takes a free one and logs it.")]
+MetricsPort = Annotated[
+    int, Field(ge=0, le=65535, description="Port of the Prometheus metrics; 0 takes a free one and logs it.")
+]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+LogFormat = Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)]
+
+
+class ServiceSettings(BaseSettings):
+    """What every service is told. An empty variable counts as not set."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    redis_url: RedisUrl = Field(
+        "redis://localhost:6379",
+        description="The Redis or Valkey that holds the log.",
+        repr=False,  # may hold a password
+    )
+    database_url: DatabaseUrl = Field(
+        "sqlite:///./data/twitter.db", description="The owner's SQLite file, as sqlite:/// URL or as a bare path."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on, for the API and the metrics.")
+    port: Port
+    metrics_port: MetricsPort
+    log_level: LogLevel = Field("info", description="Lowest level that is logged: debug, info, warning or error.")
+    log_format: LogFormat = Field("auto", description="json, console, or auto: console on a terminal, else json.")
+
+    @property
+    def database_path(self) -> Path:
+        """The file that DATABASE_URL names."""
+        return sqlite_path(self.database_url)
+
+
+SettingsType = TypeVar("SettingsType", bound=ServiceSettings)
+
+
+def load(settings_type: type[SettingsType]) -> SettingsType:
+    """Read the settings from the environment, or say on stderr what to set, a line each, and exit with code 2."""
+    try:
+        return settings_type()
+    except ValidationError as error:
+        for problem in explain(settings_type, error):
+            sys.stderr.write(f"{problem}\n")
+        sys.exit(USAGE_ERROR)
+
+
+def explain(settings_type: type[ServiceSettings], error: ValidationError) -> list[str]:
+    """One line for each variable that is wrong: its name, what is wrong, what it is. Never its value."""
+    return [
+        _explain_one(settings_type, str(problem["loc"][0]), problem["type"], problem["msg"])
+        for problem in error.errors(include_input=False, include_url=False)
+    ]
+
+
+def _explain_one(settings_type: type[ServiceSettings], field_name: str, kind: str, message: str) -> str:
+    reason = "is not set" if kind == "missing" else message.removeprefix("Value error, ")
+    description = settings_type.model_fields[field_name].description
+    return f"{field_name.upper()}: {reason}. Set this environment variable; it is: {description}"
