@@ -1,0 +1,56 @@
+"""A real Redis (the embedded Valkey) of a test's own, run as ``twitter dev`` runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+
+from services.cli.dev.redis_server import find_server, server_command
+from tests.support.ports import HOST, free_port
+from tests.support.process import Program
+from tests.support.wait import eventually
+
+
+class RedisServer(Program):
+    """A server with a fixed port and data directory. An acknowledged write is in its append-only file.
+
+    ``kill`` then ``start`` brings it back with what it had fsynced; ``pause`` stalls it with connections open.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        super().__init__("redis", server_command(find_server(), self.port, directory), directory, {})
+        self.url = f"redis://{HOST}:{self.port}"
+
+    def client(self, timeout_seconds: float = 2) -> Redis:
+        """A client that tries once."""
+        return Redis.from_url(self.url, socket_timeout=timeout_seconds, retry=Retry(NoBackoff(), 0))
+
+    def start(self) -> None:
+        """Start it and wait until it has loaded its data."""
+        super().start()
+        eventually(self._answers, describe=lambda: f"redis at {self.url}:\n{self.log_tail}")
+
+    def restart(self) -> None:
+        """Stop it cleanly if it runs, and start it with its data."""
+        if self.is_running:
+            self.terminate()
+        self.start()
+
+    def flush(self) -> None:
+        """Forget every key and every script."""
+        with self.client() as client:
+            client.flushall()
+            client.script_flush()
+
+    def _answers(self) -> bool:
+        assert self.is_running, f"redis ended:\n{self.log_tail}"
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except RedisConnectionError:  # not listening yet, or loading
+            return False

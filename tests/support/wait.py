@@ -1,0 +1,26 @@
+"""Bounded waiting for a condition: tests never sleep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+POLL_SECONDS: Final = 0.01
+
+T = TypeVar("T")
+
+
+def eventually(
+    condition: Callable[[], T], timeout_seconds: float = 10, describe: Callable[[], object] = lambda: "condition"
+) -> T:
+    """Poll until the condition is true and return its value.
+
+    Raises AssertionError after the timeout, with what ``describe`` says then: show both what is and what should be.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_seconds} s: {describe()}")
+        time.sleep(POLL_SECONDS)
+    return value
