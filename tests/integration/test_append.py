@@ -176,8 +176,9 @@ def test_a_name_is_taken_without_regard_to_case_even_within_a_batch(log: Scripte
 
 def test_a_fixture_keeps_its_own_id_and_is_refused_the_second_time(log: ScriptedLog) -> None:
     """Explicit ids are for fixtures; nobody's credentials are overwritten by another's."""
-    (position,) = log.call([user("ann", "e1", fixture_id=1)]).results
+    position, within_the_call = log.call([user("ann", "e1", fixture_id=1), user("eve", "e3", fixture_id=1)]).results
     assert isinstance(position, int)
+    assert within_the_call == "id_taken"
     assert log.redis.get(f"{keys.NAME_PREFIX}ann") == b"1"
     assert log.call([user("bob", "e2", fixture_id=1)]).results == ["id_taken"]
 

@@ -72,7 +72,8 @@ for item_number = 1, tonumber(ARGV[6]) do
     item.email_key = emails .. item.hmac
     item.email = take()
     item.password_hash = take()
-    if item.id > 0 and redis.call('EXISTS', credentials .. digits(item.id)) == 1 then why = 'id_taken'
+    local id_key = credentials .. digits(item.id)
+    if item.id > 0 and (claimed[id_key] or redis.call('EXISTS', id_key) == 1) then why = 'id_taken'
     elseif taken(item.name_key) then why = 'username_taken'
     elseif taken(item.email_key) then why = 'email_taken'
     end
@@ -89,6 +90,7 @@ for item_number = 1, tonumber(ARGV[6]) do
     item.position = position
     if item.id == 0 then item.id = position end
     if item.kind == 'user' then
+      claimed[credentials .. digits(item.id)] = true
       claimed[item.name_key] = true
       claimed[item.email_key] = true
     end

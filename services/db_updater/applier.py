@@ -1,0 +1,138 @@
+"""Applying entries exactly once: every write that the owner makes under its fence.
+
+What a crash leaves behind, by the step it struck after, and what the next start makes of it:
+
+=====================  ==================================  =========================================================
+step                   left behind                         next start
+=====================  ==================================  =========================================================
+fence raised, stored   a fence that nobody holds           raises a higher one
+epoch started          an entry that is not applied        applies it
+private committed      credentials of accounts to come     reads the batch again and writes the same rows again
+before commit          the same                            the same
+committed              a batch that is not archived        archives it from the log, which is trimmed only afterwards
+archived               names that are not given back       gives back those of all dead letters, which is repeatable
+names given back       nothing                             goes on
+=====================  ==================================  =========================================================
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+import structlog
+
+from services.common.errors import FenceLost
+from services.common.events import UserCreated
+from services.common.log.client import EventLog
+from services.common.log.entry import Entry
+from services.common.projection import AppliedBatch
+from services.db_updater.metrics import OwnerMetrics
+from services.db_updater.volume import Volume, created_user_id
+
+_logger = structlog.get_logger()
+
+
+class Step(StrEnum):
+    """What has just been done: the places at which a crash can strike."""
+
+    FENCE_RAISED = "start:fence_raised"
+    FENCE_STORED = "start:fence_stored"
+    EPOCH_STARTED = "start:epoch_started"
+    FENCE_CHECKED = "batch:fence_checked"
+    PRIVATE_COMMITTED = "batch:private_committed"
+    BEFORE_COMMIT = "batch:before_commit"
+    COMMITTED = "batch:committed"
+    ARCHIVED = "batch:archived"
+    NAMES_GIVEN_BACK = "batch:names_given_back"
+    PROGRESS_SHOWN = "maintenance:progress_shown"
+    TRIMMED = "maintenance:trimmed"
+
+
+At = Callable[[Step], None]
+"""Called after each step."""
+
+
+class Applier:
+    """Writes to the volume, and to the log what follows from it, as long as its fence is in force."""
+
+    def __init__(self, volume: Volume, log: EventLog, metrics: OwnerMetrics, at: At) -> None:
+        self._volume = volume
+        self._log = log
+        self._metrics = metrics
+        self._at = at
+        self._fence: int | None = None
+
+    @property
+    def fence(self) -> int:
+        """The fence this owner has raised. Raises FenceLost before it has."""
+        if self._fence is None:
+            raise FenceLost("this owner has not raised its fence")
+        return self._fence
+
+    def take_ownership(self) -> None:
+        """Raise the fence above all others, in Redis and then in the database; once in a process's life."""
+        if self._fence is None:
+            fence = self._log.raise_fence(self._volume.applied.fence)
+            self._at(Step.FENCE_RAISED)
+            self._volume.store_fence(fence)
+            self._at(Step.FENCE_STORED)
+            self._fence = fence
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Apply entries that continue from the applied position.
+
+        1. The fence in Redis is still ours.
+        2. Credentials of new accounts are committed to their own file, before the accounts exist.
+        3. Rows and position are committed in one transaction, which holds only under our fence.
+        4. The entries are archived.
+        5. Names of rejected accounts are given back.
+        """
+        started_at = time.perf_counter()
+        after_position = self._volume.applied.position
+        self._log.check_fence(self.fence)
+        self._at(Step.FENCE_CHECKED)
+        self._save_credentials(entries)
+        self._at(Step.PRIVATE_COMMITTED)
+        batch = self._volume.apply(entries, before_commit=lambda: self._at(Step.BEFORE_COMMIT))
+        self._at(Step.COMMITTED)
+        self._volume.archive.append(entries)
+        self._at(Step.ARCHIVED)
+        if batch.dead_letters:
+            self.give_back_names(after_position)
+        self._at(Step.NAMES_GIVEN_BACK)
+        self._report(batch, time.perf_counter() - started_at)
+
+    def give_back_names(self, after_position: int) -> None:
+        """Free the names and e-mails of accounts rejected after a position, and forget their credentials."""
+        user_ids = self._volume.rejected_users(after_position)
+        if user_ids:
+            self._log.release_names(user_ids)
+            self._volume.private.forget(user_ids)
+            _logger.warning("names_given_back", users=len(user_ids))
+
+    def show_state(self) -> None:
+        """Set the metrics that say what the volume holds."""
+        self._metrics.applied_position.set(self._volume.applied.position)
+        self._metrics.archive_bytes.set(self._volume.archive.size_bytes)
+
+    def _save_credentials(self, entries: Sequence[Entry]) -> None:
+        created = [entry for entry in entries if entry.name == UserCreated.name]
+        if created:
+            user_ids = [created_user_id(entry.position, entry.payload) for entry in created]
+            self._volume.private.save(self._log.credentials(user_ids))
+
+    def _report(self, batch: AppliedBatch, seconds: float) -> None:
+        self._metrics.batch_entries.observe(batch.entries)
+        self._metrics.batch_seconds.observe(seconds)
+        for name, entries in batch.by_type.items():
+            self._metrics.applied_entries_total.labels(name).inc(entries)
+        self._metrics.dead_letters.inc(len(batch.dead_letters))
+        self.show_state()
+        if batch.dead_letters:
+            entry, reason = batch.dead_letters[0]
+            _logger.warning(
+                "dead_lettered", entries=len(batch.dead_letters), first_position=entry.position, first_reason=reason
+            )
+        _logger.debug("batch_applied", entries=batch.entries, applied_position=batch.position, seconds=seconds)

@@ -1,0 +1,45 @@
+"""What the owner counts. The alarms stand on these, not on what Redis says of its consumer groups."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+BATCH_ENTRIES_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+BATCH_SECONDS_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+SNAPSHOT_SECONDS_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
+
+
+class OwnerMetrics:
+    """One set for each registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.applied_position = Gauge("applied_position", "Position of the last entry applied.", registry=registry)
+        self.lag_entries = Gauge("lag_entries", "Entries in the log that are not applied yet.", registry=registry)
+        self.lag_seconds = Gauge("lag_seconds", "Age of the oldest entry that is not applied yet.", registry=registry)
+        self.is_applying = Gauge("applying", "1 while entries are applied as they come, else 0.", registry=registry)
+        self.faults_total = Counter(
+            "applying_faults_total", "Times that applying had to pause or stop.", ["reason"], registry=registry
+        )
+        self.applied_entries_total = Counter(
+            "applied_entries_total", "Entries applied by this process.", ["type"], registry=registry
+        )
+        self.dead_letters = Gauge("dead_letters", "Entries refused for good, in the database.", registry=registry)
+        self.batch_entries = Histogram(
+            "batch_entries", "Entries in a batch.", buckets=BATCH_ENTRIES_BUCKETS, registry=registry
+        )
+        self.batch_seconds = Histogram(
+            "batch_seconds",
+            "Time from having read a batch to having applied and archived it.",
+            buckets=BATCH_SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self.archive_bytes = Gauge("archive_bytes", "Size of the archive.", registry=registry)
+        self.trimmed_entries_total = Counter(
+            "trimmed_entries_total", "Entries trimmed from the log.", registry=registry
+        )
+        self.snapshot_seconds = Histogram(
+            "snapshot_seconds", "Time to make a snapshot.", buckets=SNAPSHOT_SECONDS_BUCKETS, registry=registry
+        )
+        self.snapshots_served_total = Counter("snapshots_served_total", "Snapshots handed out.", registry=registry)

@@ -1,0 +1,263 @@
+"""The owner: follows the log, and decides what to do when Redis, the volume or the log is not as it should be."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from services.common.database import is_environment_fault
+from services.common.errors import (
+    BehindHorizon,
+    FenceLost,
+    InvariantError,
+    LogForked,
+    LogUnavailable,
+    NewerVersion,
+    StorageUnfit,
+)
+from services.common.events import PROJECTION_VERSION
+from services.common.ids import BEGINNING, unix_ms_of
+from services.common.log.client import EventLog, LogStatus
+from services.common.log.subscription import Subscription, check_chain
+from services.db_updater.applier import Applier, At, Step
+from services.db_updater.metrics import OwnerMetrics
+from services.db_updater.retention import trim_position
+from services.db_updater.volume import Volume
+
+NAME: Final = "db-updater"
+BATCH_ENTRIES_MAX: Final = 1000
+MAINTENANCE_INTERVAL_SECONDS: Final = 1.0
+PAUSE_SECONDS_MIN: Final = 0.1
+PAUSE_SECONDS_MAX: Final = 5.0
+
+_logger = structlog.get_logger()
+
+
+def _pass_over(_step: Step) -> None:
+    """What is done between steps in production."""
+
+
+class Owner:
+    """Follows the log in the thread that calls run(); everything else may be called from any thread.
+
+    ``leased_position`` is the oldest position that a reader with a snapshot may still go on from. ``at`` is called
+    after each step.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        log: EventLog,
+        metrics: OwnerMetrics,
+        *,
+        retention_seconds: int,
+        leased_position: Callable[[], int | None] = lambda: None,
+        batch_entries_max: int = BATCH_ENTRIES_MAX,
+        at: At = _pass_over,
+    ) -> None:
+        self._volume = volume
+        self._log = log
+        self._metrics = metrics
+        self._applier = Applier(volume, log, metrics, at)
+        self._retention_seconds = retention_seconds
+        self._leased_position = leased_position
+        self._batch_entries_max = batch_entries_max
+        self._at = at
+        self._subscription: Subscription | None = None
+        self._maintained_at = -MAINTENANCE_INTERVAL_SECONDS
+        self._pause_seconds = PAUSE_SECONDS_MIN
+        self._stopping = threading.Event()
+        self._trouble: str | None = "starting"  # passes by itself
+        self._refusal: str | None = None  # needs somebody to act
+        self._halt: str | None = None  # why nobody may write to the log
+
+    @property
+    def position(self) -> int:
+        """The applied position."""
+        return self._volume.applied.position
+
+    def readiness(self) -> str | None:
+        """Why entries are not applied as they come, None while they are."""
+        return self._refusal or self._trouble or self._halt
+
+    def stop(self) -> None:
+        """Make run() return after the batch under way."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Follow the log until stop().
+
+        Faults of Redis, disk and memory are waited out. After LogForked, NewerVersion or BehindHorizon nothing is
+        applied any more, but what is held stays available. Raises everything else: the process must not go on.
+        """
+        while not self._stopping.is_set():
+            try:
+                if self._refusal is None:
+                    self._follow()
+                else:
+                    self._watch()
+            except _Stopped:
+                return
+            except (LogForked, NewerVersion, BehindHorizon) as error:
+                self._refuse(error)
+            except LogUnavailable as error:
+                self._pause("log_unavailable", error)
+            except OSError as error:
+                self._pause("volume_unavailable", error)
+            except DBAPIError as error:
+                if not is_environment_fault(error):
+                    raise
+                self._pause("volume_unavailable", error)
+
+    def _follow(self) -> None:
+        """Apply the next batch if there is one, and do what is done about once a second."""
+        if self._subscription is None:
+            self._subscription = self._resume()
+        batch = self._subscription.next_batch()
+        if batch:
+            self._applier.apply(batch)
+        if time.monotonic() - self._maintained_at >= MAINTENANCE_INTERVAL_SECONDS:
+            self._maintain()
+            self._maintained_at = time.monotonic()
+        self._note_progress()
+
+    def _watch(self) -> None:
+        """Keep the metrics true while nothing is applied."""
+        self._observe(self._log.status())
+        self._stopping.wait(MAINTENANCE_INTERVAL_SECONDS)
+
+    def _resume(self) -> Subscription:
+        """Bring database, archive and log together, at start and after every fault.
+
+        1. Take ownership.
+        2. Apply what the archive holds and the database does not.
+        3. Compare with the log: start one that is new, never go on with one that has lost entries.
+        4. Archive what was applied but not archived.
+        5. Give back the names of all rejected accounts.
+        6. Tell the writers which events we understand.
+        """
+        self._applier.take_ownership()
+        self._apply_archived()
+        self._compare(self._log.status())
+        self._archive_applied()
+        self._applier.give_back_names(after_position=BEGINNING)
+        self._log.announce_version(PROJECTION_VERSION)
+        self._metrics.dead_letters.set(self._volume.dead_letters())
+        self._applier.show_state()
+        return self._subscribe(self.position)
+
+    def _apply_archived(self) -> None:
+        if self._volume.archive.position <= self.position:
+            return
+        _logger.info("archive_replayed", after_position=self.position, up_to_position=self._volume.archive.position)
+        for entries in self._volume.archive.read(self.position, self._batch_entries_max):
+            self._applier.apply(check_chain(entries, self.position))
+            self._check_running()
+
+    def _compare(self, status: LogStatus) -> None:
+        self._check_head(status)
+        if status.head == BEGINNING:
+            self._start_log(status)
+        elif status.length == 0 and status.head > self.position:
+            raise BehindHorizon(f"applied up to {self.position}, but all entries up to {status.head} are trimmed")
+
+    def _check_head(self, status: LogStatus) -> None:
+        if status.head < self.position:
+            reason = f"applied up to {self.position}, but the log ends at {status.head}"
+            self._log.halt(f"{NAME}: {reason}", self.position)
+            raise LogForked(reason)
+
+    def _start_log(self, status: LogStatus) -> None:
+        if status.halt is not None:  # somebody knows of entries that neither the log nor we have
+            raise LogForked(f"the log is empty, and halted: {status.halt}")
+        epoch = status.epoch + 1
+        self._log.start_epoch(epoch, self._applier.fence, BEGINNING)
+        _logger.info("epoch_started", epoch=epoch)
+        self._at(Step.EPOCH_STARTED)
+
+    def _archive_applied(self) -> None:
+        archive = self._volume.archive
+        missing = self._subscribe(archive.position)
+        while archive.position < self.position:
+            entries = missing.next_batch()
+            if not entries:
+                raise BehindHorizon(f"the archive ends at {archive.position}, and the log lacks what comes next")
+            archive.append([entry for entry in entries if entry.position <= self.position])
+            self._check_running()
+
+    def _subscribe(self, after_position: int) -> Subscription:
+        return Subscription(self._log, after_position, name=NAME, entries_max=self._batch_entries_max)
+
+    def _maintain(self) -> None:
+        """Look at the log, then 1. show our progress to standard tools, 2. trim what nobody needs any more."""
+        status = self._log.status()
+        self._check_head(status)
+        self._observe(status)
+        if status.fence != self._applier.fence:
+            raise FenceLost(f"fence {self._applier.fence} is no longer in force: another owner has {status.fence}")
+        self._log.show_progress(self.position, self._volume.applied.entries)
+        self._at(Step.PROGRESS_SHOWN)
+        if status.halt is None:
+            self._trim(status)
+            self._at(Step.TRIMMED)
+
+    def _trim(self, status: LogStatus) -> None:
+        up_to_position = trim_position(
+            self._volume.archive.position, status.time_ms, self._retention_seconds, self._leased_position()
+        )
+        if status.horizon is not None and status.horizon <= up_to_position:
+            trimmed = self._log.trim(up_to_position, self._applier.fence)
+            self._metrics.trimmed_entries_total.inc(trimmed)
+            _logger.debug("log_trimmed", up_to_position=up_to_position, entries=trimmed)
+
+    def _observe(self, status: LogStatus) -> None:
+        self._halt = status.halt and f"the log is halted: {status.halt}"
+        is_behind = status.head > self.position
+        self._metrics.lag_entries.set(max(status.entries_added - self._volume.applied.entries, 1) if is_behind else 0)
+        waiting = self._log.read(self.position, entries_max=1) if is_behind else []
+        oldest_ms = unix_ms_of(waiting[0].position) if waiting else status.time_ms
+        self._metrics.lag_seconds.set(max(status.time_ms - oldest_ms, 0) / 1000)
+
+    def _note_progress(self) -> None:
+        if self._trouble is not None:
+            _logger.info("applying", applied_position=self.position, fence=self._applier.fence)
+            self._trouble = None
+            self._pause_seconds = PAUSE_SECONDS_MIN
+            self._metrics.is_applying.set(1)
+
+    def _pause(self, reason: str, error: Exception) -> None:
+        """Wait, longer each time, then resume from what the volume and the log hold by then."""
+        is_known = self._trouble is not None and self._trouble.startswith(reason)
+        self._trouble = f"{reason}: {error}"
+        if not is_known:
+            self._metrics.is_applying.set(0)
+            self._metrics.faults_total.labels(reason).inc()
+            _logger.error("applying_paused", reason=reason, error=str(error), applied_position=self.position)
+        self._subscription = None
+        self._stopping.wait(self._pause_seconds)
+        self._pause_seconds = min(self._pause_seconds * 2, PAUSE_SECONDS_MAX)
+
+    def _refuse(self, error: InvariantError) -> None:
+        """Stop applying for good; what is held stays available. Raises StorageUnfit when nothing is held."""
+        remedy = "; run `twitter restore`" if isinstance(error, BehindHorizon) else ""
+        if remedy and self.position == BEGINNING:
+            raise StorageUnfit(
+                f"{self._volume.database} is empty, and neither the archive nor the log holds the beginning{remedy}"
+            ) from error
+        self._refusal = f"{error}{remedy}"
+        self._metrics.is_applying.set(0)
+        self._metrics.faults_total.labels(type(error).__name__).inc()
+        _logger.critical("applying_stopped", reason=self._refusal, applied_position=self.position)
+
+    def _check_running(self) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    """stop() was called in the middle of a long step."""

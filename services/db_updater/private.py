@@ -1,0 +1,53 @@
+"""The private tables: what users gave in confidence. They live in a file of their own, so no snapshot holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from sqlalchemy import Connection, bindparam, delete, insert
+from sqlmodel import col
+
+from services.common.database import open_writer
+from services.common.log.client import StoredCredential
+from services.common.models import Credential, Private
+
+
+def private_path(database: Path) -> Path:
+    """Where the private tables of a database are: ``twitter.db`` -> ``twitter.private.db``."""
+    return database.with_name(f"{database.stem}.private.db")
+
+
+class PrivateTables:
+    """Credentials by user id. Each call is one durable transaction and may be repeated."""
+
+    def __init__(self, path: Path) -> None:
+        self._engine = open_writer(path, "full")
+        with self._engine.begin() as connection:
+            Private.metadata.create_all(connection)
+
+    def save(self, credentials: Mapping[int, StoredCredential]) -> None:
+        """Keep these users' credentials as they are now."""
+        if not credentials:
+            return
+        with self._engine.begin() as connection:
+            _delete(connection, list(credentials))
+            rows = [{"user_id": user_id, **asdict(credential)} for user_id, credential in credentials.items()]
+            connection.execute(insert(Credential), rows)
+
+    def forget(self, user_ids: Sequence[int]) -> None:
+        """Remove what is kept of these users."""
+        if not user_ids:
+            return
+        with self._engine.begin() as connection:
+            _delete(connection, user_ids)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._engine.dispose()
+
+
+def _delete(connection: Connection, user_ids: Sequence[int]) -> None:
+    statement = delete(Credential).where(col(Credential.user_id) == bindparam("id"))
+    connection.execute(statement, [{"id": user_id} for user_id in user_ids])

@@ -1,0 +1,127 @@
+"""Everything the owner keeps on disk: the lock, the public database, the private tables and the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, func, inspect, select, update
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import col
+
+from services.common import projection
+from services.common.archive import Archive
+from services.common.database import open_writer
+from services.common.errors import FenceLost, StorageUnfit
+from services.common.events import Malformed, UserCreated, decode
+from services.common.ids import BEGINNING
+from services.common.log.entry import Entry
+from services.common.models import Applied, DeadLetter, User
+from services.common.projection import AppliedBatch, AppliedState
+from services.db_updater.lock import VolumeLock
+from services.db_updater.private import PrivateTables, private_path
+
+
+class Volume:
+    """The owner's files, open for writing by this process alone.
+
+    Opening creates what is missing. Raises StorageUnfit when another owner holds the volume, when the database was
+    made by another projection version, or when the archive is damaged.
+    """
+
+    def __init__(self, database: Path, archive_directory: Path) -> None:
+        self.database = database
+        with ExitStack() as opened, _translated(database):
+            database.parent.mkdir(parents=True, exist_ok=True)
+            opened.enter_context(closing(VolumeLock(database)))
+            self._engine = _open_database(database, opened)
+            self.private = opened.enter_context(closing(PrivateTables(private_path(database))))
+            self.archive = opened.enter_context(closing(Archive(archive_directory)))
+            self.applied = self._read_applied()
+            """The prefix of the log that is committed; other threads may read it."""
+            self._opened = opened.pop_all()
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether the database holds nothing yet, or less than the archive: no reader could go on from there."""
+        return self.applied.position == BEGINNING or self.applied.position < self.archive.position
+
+    def store_fence(self, fence: int) -> None:
+        """Make this fence the one that every later commit needs."""
+        with self._engine.begin() as connection:
+            connection.execute(update(Applied).values(fence=fence))
+        self.applied = self._read_applied()
+
+    def apply(self, entries: Sequence[Entry], before_commit: Callable[[], None]) -> AppliedBatch:
+        """Apply consecutive entries and the new position in one transaction.
+
+        Raises FenceLost when the database does not hold our fence and the position before these entries.
+        """
+        with self._engine.begin() as connection:
+            self._guard(connection, entries[0].prev)
+            batch = projection.apply(connection, entries)
+            applied = projection.applied(connection)
+            before_commit()
+        self.applied = applied
+        return batch
+
+    def dead_letters(self) -> int:
+        """How many entries were refused for good."""
+        with self._engine.begin() as connection:
+            return connection.execute(select(func.count()).select_from(DeadLetter)).scalar_one()
+
+    def rejected_users(self, after_position: int = 0) -> list[int]:
+        """The ids of accounts whose creation was dead-lettered after a position and that do not exist."""
+        letters = select(col(DeadLetter.position), col(DeadLetter.payload)).where(
+            col(DeadLetter.name) == UserCreated.name, col(DeadLetter.position) > after_position
+        )
+        with self._engine.begin() as connection:
+            user_ids = {created_user_id(row.position, row.payload) for row in connection.execute(letters)}
+            return sorted(user_id for user_id in user_ids if not _exists(connection, user_id))
+
+    def close(self) -> None:
+        """Close everything; the lock last."""
+        self._opened.close()
+
+    def _guard(self, connection: Connection, position: int) -> None:
+        mine = self.applied.fence
+        guard = update(Applied).where(col(Applied.fence) == mine, col(Applied.position) == position).values(fence=mine)
+        if connection.execute(guard).rowcount != 1:
+            raise FenceLost(f"{self.database} is no longer at position {position} under fence {mine}")
+
+    def _read_applied(self) -> AppliedState:
+        with self._engine.begin() as connection:
+            return projection.applied(connection)
+
+
+@contextmanager
+def _translated(database: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageUnfit(f"the volume of {database} cannot be used: {error}") from error
+    except DBAPIError as error:
+        raise StorageUnfit(f"{database} cannot be opened: {error.orig}") from error
+
+
+def created_user_id(position: int, payload: bytes) -> int:
+    """The id of the account that a UserCreated entry is about."""
+    try:
+        event = decode(UserCreated.name, payload)
+    except Malformed:
+        return position
+    return event.id or position if isinstance(event, UserCreated) else position
+
+
+def _exists(connection: Connection, user_id: int) -> bool:
+    return connection.execute(select(col(User.id)).where(col(User.id) == user_id)).first() is not None
+
+
+def _open_database(database: Path, opened: ExitStack) -> Engine:
+    engine = open_writer(database, "full")
+    opened.callback(engine.dispose)
+    with engine.begin() as connection:
+        if not inspect(connection).has_table(Applied.__tablename__):
+            projection.create_tables(connection)
+    return engine

@@ -1,0 +1,493 @@
+"""The owner over a real Redis and real files: what it does when all is well, and when something is not."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from services.common import keys, snapshot
+from services.common.database import open_writer
+from services.common.errors import FenceLost, StorageUnfit
+from services.common.events import Event
+from services.common.log.append import AppendItem
+from services.common.log.client import EventLog
+from services.common.projection import create_tables
+from services.db_updater.applier import Step
+from tests.support.limits import files_limited_to
+from tests.support.owner import (
+    append,
+    archive_path,
+    archived,
+    credentials,
+    database_path,
+    following,
+    open_volume,
+    rebuilt_hashes,
+    table_hashes,
+    tweet,
+    user,
+)
+from tests.support.redis_server import RedisServer
+from tests.support.wait import eventually
+
+
+class FutureEvent(Event, frozen=True):
+    """What a later version of the writers will append."""
+
+    name: ClassVar[str] = "tweet_edited"
+    version: ClassVar[int] = 2
+    tweet_id: int = 1
+
+
+class Nonsense(Event, frozen=True):
+    """Malformed within a version that everybody knows."""
+
+    name: ClassVar[str] = "tweet_created"
+    user_id: str = "not a number"
+
+
+@pytest.fixture
+def log(redis_server: RedisServer) -> Iterator[EventLog]:
+    """An empty log."""
+    with closing(EventLog(redis_server.url)) as client:
+        yield client
+
+
+def started(directory: Path, log: EventLog, redis_server: RedisServer) -> list[int]:
+    """Start the log with an owner of this directory that applies two entries, then leaves; their positions."""
+    with following(directory, redis_server.url) as owner:
+        owner.wait_until_ready()
+        (ada,) = append(log, user("ada"))
+        positions = [ada, *append(log, tweet(ada))]
+        owner.wait_until_applied(positions[-1])
+    return positions
+
+
+def trim_everything(log: EventLog) -> None:
+    """Make the log begin after what the owners so far have archived."""
+    log.trim(log.head(), log.status().fence)
+
+
+def test_log_is_started_followed_and_archived(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """On a new log an empty owner starts epoch 1; rows, archive and metrics follow what is appended."""
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        (ada,) = append(log, user("ada"))
+        tweets = append(log, *(tweet(ada) for _ in range(1200)))
+        owner.wait_until_applied(tweets[-1])
+        applied = owner.volume.applied
+        assert (applied.position, applied.entries, applied.epoch) == (tweets[-1], 1202, 1)
+        eventually(lambda: owner.metric("applied_position") == tweets[-1])
+        assert owner.metric("applied_entries_total", type="tweet_created") == 1200
+        assert owner.metric("applying") == 1
+    status = log.status()
+    assert (status.epoch, status.version, status.head) == (1, 1, tweets[-1])
+    assert [entry.position for entry in archived(tmp_path)[1:]] == [ada, *tweets]
+    assert table_hashes(database_path(tmp_path)) == rebuilt_hashes(archived(tmp_path), tmp_path / "rebuilt.db")
+
+
+def test_second_owner_of_a_volume_is_refused(tmp_path: Path) -> None:
+    """The lock names its holder, and is free again when that one has left."""
+    with closing(open_volume(tmp_path)), pytest.raises(StorageUnfit, match=r"already has an owner \(pid \d+ on .+\)"):
+        open_volume(tmp_path)
+    open_volume(tmp_path).close()
+
+
+def test_database_of_another_version_is_refused(tmp_path: Path) -> None:
+    """An owner never opens a projection that another version made, and touches nothing of it."""
+    engine = open_writer(database_path(tmp_path), "full")
+    with engine.begin() as connection:
+        create_tables(connection)
+        connection.execute(text("UPDATE applied SET projection_version = 2"))
+    engine.dispose()
+    with pytest.raises(StorageUnfit, match="version 2"):
+        open_volume(tmp_path)
+
+
+def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    """Whatever DATABASE_URL names by mistake is left as it is."""
+    database_path(tmp_path).write_bytes(b"precious" * 1000)
+    with pytest.raises(StorageUnfit, match="cannot be opened: file is not a database"):
+        open_volume(tmp_path)
+    assert database_path(tmp_path).read_bytes() == b"precious" * 1000
+
+
+def test_private_data_stays_in_its_own_file(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """Neither the public database nor its snapshot nor the archive contains an e-mail or a password hash."""
+    ada, _ = started(tmp_path, log, redis_server)
+    assert credentials(tmp_path) == {ada: "ada@example.com"}
+    made = snapshot.make(database_path(tmp_path), tmp_path / "copy.db")
+    contents = [database_path(tmp_path).read_bytes(), made.path.read_bytes()]
+    contents += [repr(archived(tmp_path)).encode()]
+    assert not any(
+        secret in content for content in contents for secret in (b"ada@example.com", b"hash of ada", b"hmac")
+    )
+
+
+def test_dead_letter_is_recorded_and_the_next_entry_goes_on(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """A malformed entry is counted and kept; the tweet after it is there."""
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        (ada,) = append(log, user("ada"))
+        after = append(log, AppendItem(Nonsense()), tweet(ada))[-1]
+        owner.wait_until_applied(after)
+        eventually(lambda: owner.metric("dead_letters") == 1)
+        assert owner.metric("applied_entries_total", type="tweet_created") == 1
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        assert owner.metric("dead_letters") == 1
+
+
+def test_rejected_account_gives_its_name_back(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """An account that the projection rejects holds no name, no e-mail, no credentials; its rival keeps its own."""
+    ada, _ = started(tmp_path, log, redis_server)
+    with redis_server.client() as redis:
+        redis.delete(f"{keys.NAME_PREFIX}ada", f"{keys.EMAIL_PREFIX}hmac of ada")
+        (rejected,) = append(log, user("ADA"))
+        assert redis.get(f"{keys.NAME_PREFIX}ada") == str(rejected).encode()
+        with following(tmp_path, redis_server.url) as owner:
+            owner.wait_until_applied(rejected)
+            eventually(lambda: redis.get(f"{keys.NAME_PREFIX}ada") is None)
+            assert not redis.exists(f"{keys.EMAIL_PREFIX}hmac of ADA", keys.credential(rejected))
+            eventually(lambda: credentials(tmp_path) == {ada: "ada@example.com"})
+            assert list(log.credentials([ada, rejected])) == [ada]
+
+
+def test_owner_whose_fence_was_passed_applies_nothing(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """Another owner, on another volume, has taken over: this one fails before it commits anything."""
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        before = owner.owner.position
+        log.raise_fence(0)
+        append(log, user("ada"))
+        assert isinstance(owner.wait_until_failed(), FenceLost)
+        assert owner.volume.applied.position == before
+
+
+def test_idle_owner_notices_that_its_fence_was_passed(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """It does not wait for an entry to find out."""
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        log.raise_fence(0)
+        assert isinstance(owner.wait_until_failed(), FenceLost)
+
+
+def test_commit_needs_the_fence_in_the_database(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """Even where the lock does not hold (another host), a changed fence makes the commit fail."""
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        with owner.volume._engine.begin() as connection:
+            connection.execute(text("UPDATE applied SET fence = fence + 1"))
+        append(log, user("ada"))
+        assert isinstance(owner.wait_until_failed(), FenceLost)
+        with owner.volume._engine.begin() as connection:
+            assert connection.execute(text("SELECT count(*) FROM users")).scalar() == 0
+
+
+def test_fence_is_above_those_of_redis_and_of_the_database(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """Redis may have come back from an older file: the database remembers."""
+    started(tmp_path, log, redis_server)
+    with redis_server.client() as redis:
+        redis.hset(keys.META, "fence", "0")
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        assert log.status().fence == owner.volume.applied.fence == 2
+
+
+def test_integrity_error_is_a_bug(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """A database that contradicts the log stops the owner, whatever its cause; nothing of the batch is kept."""
+    ada, _ = started(tmp_path, log, redis_server)
+    position = append(log, tweet(ada), AppendItem(Nonsense()))[-1]
+    with closing(open_volume(tmp_path)) as volume, volume._engine.begin() as connection:
+        connection.execute(text("INSERT INTO dead_letters VALUES (:position, '', 1, x'', '')"), {"position": position})
+    with following(tmp_path, redis_server.url) as owner:
+        assert isinstance(owner.wait_until_failed(), IntegrityError)
+        with owner.volume._engine.begin() as connection:
+            assert connection.execute(text("SELECT count(*) FROM tweets")).scalar() == 1
+
+
+def test_newer_event_stops_an_old_owner_before_it(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """It applies what comes before, says why it stops, and reports how far behind it falls."""
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        (ada,) = append(log, user("ada"))
+        before, _, _ = append(log, tweet(ada), AppendItem(FutureEvent()), tweet(ada))
+        owner.wait_until_refused("needs projection version 2")
+        assert owner.owner.position == before
+        assert owner.is_running
+        assert owner.metric("applying") == 0
+        eventually(lambda: owner.metric("lag_entries") == 2)
+        eventually(lambda: owner.metric("lag_seconds") > 0)
+        assert snapshot.make(database_path(tmp_path), tmp_path / "copy.db").position == before
+
+
+@pytest.mark.parametrize("has_new_entries", [False, True])
+def test_log_that_lost_entries_is_halted(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog, has_new_entries: bool
+) -> None:
+    """Redis comes back with less than the owner has applied: writes stop, the owner keeps what it holds."""
+    *_, kept = started(tmp_path / "kept", log, redis_server)
+    with redis_server.client() as redis:
+        with following(tmp_path / "kept", redis_server.url) as owner:
+            owner.wait_until_ready()
+            (lost,) = append(log, user("bob"))
+            owner.wait_until_applied(lost)
+        redis.xdel(keys.STREAM, redis.xrevrange(keys.STREAM, count=1)[0][0])
+        redis.hset(keys.META, "head", str(kept))
+    if has_new_entries:
+        append(log, user("cyd"))
+    with following(tmp_path / "kept", redis_server.url) as owner:
+        owner.wait_until_refused(f"applied up to {lost}, but")
+        assert owner.owner.position == lost
+        status = log.status()
+        assert status.halt is not None
+        assert status.reported == lost
+        assert owner.is_running
+
+
+def test_log_that_vanishes_under_a_running_owner_is_halted(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """FLUSHALL, or a Redis restarted without its data: the owner never starts a second history by itself."""
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        redis_server.flush()
+        owner.wait_until_refused("but the log ends at 0")
+        assert log.status().halt is not None
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_refused("but the log ends at 0")
+        assert log.status().length == 0
+
+
+def test_empty_owner_does_not_start_a_log_that_somebody_halted(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """Log and volume are both gone, but a reader that still knows better has halted the log: nobody starts it."""
+    log.halt("a reader has applied more", 4711)
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_refused("a reader has applied more")
+        assert log.status().epoch == 0
+
+
+def test_halted_log_makes_an_owner_unready(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """Somebody else found the fork: the owner says so too, and trims nothing that may be needed to find out more."""
+    steps: list[Step] = []
+    leased = [0]
+
+    def leased_position() -> int | None:
+        return leased[0] if leased else None
+
+    options: dict[str, Any] = {"retention_seconds": 0, "leased_position": leased_position, "at": steps.append}
+    with following(tmp_path, redis_server.url, **options) as owner:
+        owner.wait_until_ready()
+        log.halt("a reader is ahead", 0)
+        owner.wait_until_refused("the log is halted: a reader is ahead")
+        leased.clear()
+        steps.clear()
+        eventually(lambda: steps.count(Step.PROGRESS_SHOWN) == 2)
+        assert log.status().length == 1
+
+
+def test_empty_database_is_filled_from_archive_and_log(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """The database is lost and the log trimmed: archive + stream are the whole log."""
+    positions = started(tmp_path, log, redis_server)
+    trim_everything(log)
+    (last,) = append(log, tweet(positions[0]))
+    hashes = table_hashes(database_path(tmp_path))
+    for path in tmp_path.glob("twitter.*"):
+        path.unlink()
+    with following(tmp_path, redis_server.url, batch_entries_max=1) as owner:
+        owner.wait_until_applied(last)
+        owner.wait_until_ready()
+    assert table_hashes(database_path(tmp_path)) != hashes
+    assert table_hashes(database_path(tmp_path)) == rebuilt_hashes(archived(tmp_path), tmp_path / "rebuilt.db")
+    assert credentials(tmp_path) == {positions[0]: "ada@example.com"}
+
+
+@pytest.mark.parametrize("has_new_entries", [False, True])
+def test_empty_volume_is_refused_when_the_log_was_trimmed(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog, has_new_entries: bool
+) -> None:
+    """Neither archive nor log holds the beginning: the owner does not start, and names the command that helps."""
+    started(tmp_path / "lost", log, redis_server)
+    trim_everything(log)
+    if has_new_entries:
+        append(log, user("bob"))
+    with following(tmp_path / "empty", redis_server.url) as owner:
+        failure = owner.wait_until_failed()
+    assert isinstance(failure, StorageUnfit)
+    assert "twitter restore" in str(failure)
+
+
+def test_empty_volume_takes_a_whole_log(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """As long as the log still begins at its beginning, nothing is lost with the volume."""
+    positions = started(tmp_path / "lost", log, redis_server)
+    with following(tmp_path / "empty", redis_server.url) as owner:
+        owner.wait_until_applied(positions[-1])
+    assert table_hashes(database_path(tmp_path / "empty")) == table_hashes(database_path(tmp_path / "lost"))
+    assert archived(tmp_path / "empty") == archived(tmp_path / "lost")
+
+
+def test_lost_archive_is_filled_again_from_a_whole_log(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """What was applied but is not in the archive is archived before anything is trimmed."""
+    started(tmp_path, log, redis_server)
+    before = archived(tmp_path)
+    for segment in archive_path(tmp_path).iterdir():
+        segment.unlink()
+    with following(tmp_path, redis_server.url, retention_seconds=0, batch_entries_max=1) as owner:
+        owner.wait_until_ready()
+        assert archived(tmp_path) == before
+
+
+def test_lost_archive_of_a_trimmed_log_is_refused(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """Going on would leave a gap in the archive for ever: the owner keeps what it holds and asks for a restore."""
+    positions = started(tmp_path, log, redis_server)
+    trim_everything(log)
+    for segment in archive_path(tmp_path).iterdir():
+        segment.unlink()
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_refused("run `twitter restore`")
+        assert owner.owner.position == positions[-1]
+
+
+def test_owner_that_was_away_too_long_is_refused(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """Only another owner can have trimmed what this one has not applied: it keeps what it holds."""
+    started(tmp_path, log, redis_server)
+    append(log, user("bob"))
+    trim_everything(log)
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_refused("run `twitter restore`")
+
+
+def test_redis_gone_and_back(tmp_path: Path, fresh_redis: RedisServer) -> None:
+    """The owner waits, says so, and goes on by itself with what was appended before and after."""
+    with closing(EventLog(fresh_redis.url)) as log, following(tmp_path, fresh_redis.url) as owner:
+        owner.wait_until_ready()
+        (ada,) = append(log, user("ada"))
+        fresh_redis.kill()
+        owner.wait_until_refused("log_unavailable: Redis:")
+        assert owner.metric("applying") == 0
+        fresh_redis.start()
+        (last,) = append(log, tweet(ada))
+        owner.wait_until_applied(last)
+        owner.wait_until_ready()
+        assert owner.metric("applying") == 1
+        assert owner.metric("applying_faults_total", reason="log_unavailable") == 1
+
+
+def test_owner_starts_before_redis(tmp_path: Path, fresh_redis: RedisServer) -> None:
+    """The order in which parts start does not matter."""
+    fresh_redis.terminate()
+    with following(tmp_path, fresh_redis.url) as owner:
+        owner.wait_until_refused("log_unavailable")
+        fresh_redis.start()
+        owner.wait_until_ready()
+
+
+def test_stalled_redis_is_a_fault_that_passes(tmp_path: Path, fresh_redis: RedisServer) -> None:
+    """Connections stay open and nothing is answered: the owner gives up waiting and comes back."""
+    with following(tmp_path, fresh_redis.url) as owner:
+        owner.wait_until_ready()
+        fresh_redis.pause()
+        owner.wait_until_refused("log_unavailable")
+        fresh_redis.resume()
+        owner.wait_until_ready()
+
+
+@pytest.mark.parametrize("failing_step", [step for step in Step if step is not Step.EPOCH_STARTED])
+def test_fault_of_the_environment_passes(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog, failing_step: Step
+) -> None:
+    """A step that fails once, as a full disk would make it, is tried again: no entry is lost or applied twice."""
+    ada, _ = started(tmp_path, log, redis_server)
+    last = append(log, AppendItem(Nonsense()), user("bob"), tweet(ada))[-1]
+    faults = [OSError(errno.ENOSPC, "No space left on device")]
+
+    def fail_once(step: Step) -> None:
+        if step is failing_step and faults:
+            raise faults.pop()
+
+    with following(tmp_path, redis_server.url, at=fail_once) as owner:
+        owner.wait_until_applied(last)
+        eventually(lambda: not faults and owner.owner.readiness() is None, describe=owner.owner.readiness)
+        assert owner.volume.applied.entries == 6
+        assert owner.metric("applying_faults_total", reason="volume_unavailable") == 1
+    assert table_hashes(database_path(tmp_path)) == rebuilt_hashes(archived(tmp_path), tmp_path / "rebuilt.db")
+    assert len(credentials(tmp_path)) == 2
+
+
+def test_full_disk_is_waited_out(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """SQLite cannot write: the owner says so, rolls back, and applies everything once there is room again."""
+    ada, _ = started(tmp_path, log, redis_server)
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        before = owner.owner.position
+        with files_limited_to(128 * 1024):
+            tweets = append(log, *(tweet(ada, "x" * 280) for _ in range(1000)))
+            owner.wait_until_refused("volume_unavailable")
+            assert owner.owner.position == before
+        owner.wait_until_applied(tweets[-1])
+        owner.wait_until_ready()
+    assert table_hashes(database_path(tmp_path)) == rebuilt_hashes(archived(tmp_path), tmp_path / "rebuilt.db")
+
+
+def test_archived_entries_are_trimmed_and_progress_is_shown(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """Without a retention window the stream empties; a standard tool sees no lag."""
+    with following(tmp_path, redis_server.url, retention_seconds=0) as owner:
+        owner.wait_until_ready()
+        append(log, *(user(f"user{number}") for number in range(100)))
+        eventually(lambda: log.status().length == 0, describe=log.status)
+        eventually(lambda: owner.metric("trimmed_entries_total") == 101)
+        assert owner.metric("lag_entries") == 0
+    assert len(archived(tmp_path)) == 101
+    with redis_server.client() as redis:
+        (group,) = redis.xinfo_groups(keys.STREAM)
+        assert (group["entries-read"], group["lag"]) == (101, 0)
+
+
+def test_retention_window_keeps_entries_for_readers(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """What is younger than the window stays, archived or not."""
+    steps: list[Step] = []
+    with following(tmp_path, redis_server.url, retention_seconds=3600, at=steps.append) as owner:
+        owner.wait_until_ready()
+        (position,) = append(log, user("ada"))
+        owner.wait_until_applied(position)
+        steps.clear()
+        eventually(lambda: steps.count(Step.TRIMMED) == 2)
+        assert log.status().length == 2
+
+
+def test_lease_keeps_entries_for_a_reader_with_a_snapshot(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """Entries after a snapshot on offer stay until its lease ends, however short the window is."""
+    leased = [0]
+
+    def leased_position() -> int | None:
+        return leased[0] if leased else None
+
+    with following(tmp_path, redis_server.url, retention_seconds=0, leased_position=leased_position) as owner:
+        owner.wait_until_ready()
+        first, second, third = append(log, user("ada"), user("bob"), user("cyd"))
+        owner.wait_until_applied(third)
+        leased[0] = first
+        eventually(lambda: log.status().horizon == second, describe=log.status)
+        leased.clear()
+        eventually(lambda: log.status().length == 0, describe=log.status)

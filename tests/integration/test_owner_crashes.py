@@ -1,0 +1,123 @@
+"""kill -9 of a real owner process between any two steps: the next start comes to the same state."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from services.common import keys
+from services.common.events import Event
+from services.common.log.append import AppendItem
+from services.common.log.client import EventLog
+from services.db_updater.applier import Step
+from tests.support.owner import (
+    append,
+    archived,
+    credentials,
+    database_path,
+    following,
+    rebuilt_hashes,
+    table_hashes,
+    tweet,
+    user,
+)
+from tests.support.owner_to_kill import BATCH_ENTRIES_MAX
+from tests.support.process import REPOSITORY, Program
+from tests.support.redis_server import RedisServer
+
+START_STEPS = [step for step in Step if step.startswith("start:")]
+OTHER_STEPS = [step for step in Step if not step.startswith("start:")]
+
+
+class Nonsense(Event, frozen=True):
+    """Malformed within a version that everybody knows."""
+
+    name: ClassVar[str] = "tweet_created"
+    user_id: str = "not a number"
+
+
+@pytest.fixture
+def log(redis_server: RedisServer) -> Iterator[EventLog]:
+    """An empty log."""
+    with closing(EventLog(redis_server.url)) as client:
+        yield client
+
+
+@dataclass(frozen=True)
+class Appended:
+    """The positions of everything appended, and of the accounts."""
+
+    positions: list[int]
+    ada: int
+    bob: int
+    rejected: int
+    cyd: int
+
+
+def append_everything(log: EventLog, redis_server: RedisServer) -> Appended:
+    """Three batches of the owner to be killed; whatever can happen in a batch happens in the second."""
+    ada, bob, *tweets = append(log, user("ada"), user("bob"), *(tweet(1) for _ in range(BATCH_ENTRIES_MAX - 2)))
+    with redis_server.client() as redis:
+        redis.delete(f"{keys.NAME_PREFIX}ada", f"{keys.EMAIL_PREFIX}hmac of ada")
+    batch = append(
+        log, tweet(ada), user("Ada"), AppendItem(Nonsense()), user("cyd"), tweet(bob), tweet(ada), tweet(ada)
+    )
+    tweets += append(log, *(tweet(bob) for _ in range(BATCH_ENTRIES_MAX)))
+    return Appended(sorted([ada, bob, *batch, *tweets]), ada, bob, batch[1], batch[3])
+
+
+def killed_owner(directory: Path, redis_server: RedisServer, step: Step) -> Program:
+    """A process that kills itself at a step."""
+    command = [sys.executable, "-m", "tests.support.owner_to_kill", str(directory), redis_server.url, step]
+    return Program("owner", command, directory, {"PYTHONPATH": str(REPOSITORY)})
+
+
+@pytest.mark.parametrize("step", OTHER_STEPS)
+def test_owner_killed_while_it_applies(tmp_path: Path, redis_server: RedisServer, log: EventLog, step: Step) -> None:
+    """Every entry is applied and archived once, private data and names are as if nothing had happened."""
+    directory = tmp_path / "owner"
+    with following(directory, redis_server.url) as owner:
+        owner.wait_until_ready()
+        started_at = owner.owner.position
+    appended = append_everything(log, redis_server)
+
+    process = killed_owner(directory, redis_server, step)
+    process.start()
+    assert process.wait() == -signal.SIGKILL
+
+    with following(directory, redis_server.url, retention_seconds=0) as owner:
+        owner.wait_until_applied(appended.positions[-1])
+        owner.wait_until_ready()
+        assert owner.volume.applied.entries == 1 + len(appended.positions)
+    entries = archived(directory)
+    assert [entry.position for entry in entries] == [started_at, *appended.positions]
+    assert table_hashes(database_path(directory)) == rebuilt_hashes(entries, tmp_path / "rebuilt.db")
+    assert credentials(directory) == {
+        appended.ada: "ada@example.com",
+        appended.bob: "bob@example.com",
+        appended.cyd: "cyd@example.com",
+    }
+    assert log.credentials([appended.rejected]) == {}
+    with redis_server.client() as redis:
+        assert redis.get(f"{keys.NAME_PREFIX}ada") is None
+
+
+@pytest.mark.parametrize("step", START_STEPS)
+def test_owner_killed_while_it_starts(tmp_path: Path, redis_server: RedisServer, log: EventLog, step: Step) -> None:
+    """There is one epoch, each start has a fence of its own, and the log is followed."""
+    process = killed_owner(tmp_path, redis_server, step)
+    process.start()
+    assert process.wait() == -signal.SIGKILL
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        status = log.status()
+        assert (status.epoch, status.length) == (1, 1)
+        assert status.fence == owner.volume.applied.fence == 2
+        assert owner.owner.position == status.head
