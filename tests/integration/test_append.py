@@ -125,6 +125,18 @@ def test_a_clock_that_steps_back_does_not_forget_first_answers(log: ScriptedLog)
     assert log.call([tweet()], call_id="same", deadline_ms=deadline_ms).results == first.results
 
 
+def test_a_clock_that_leaps_ahead_is_no_proof_that_a_call_never_ran(log: ScriptedLog) -> None:
+    """Once first answers as old as ours are gone, an unknown call id proves nothing any more."""
+    deadline_ms = log.now_ms + 800
+    log.call([tweet()], call_id="same", deadline_ms=deadline_ms)
+    log.set_time(log.now_ms + 8_000)
+    log.call([tweet()])
+    with pytest.raises(WritesRefused) as refused:
+        log.call([tweet()], call_id="same", deadline_ms=deadline_ms)
+    assert refused.value.code == "deadline_forgotten"
+    assert not isinstance(refused.value, DeadlinePassed)
+
+
 def test_first_answers_do_not_pile_up(log: ScriptedLog) -> None:
     """They need no time to live, because each bucket empties the one that came eight seconds before."""
     for _ in range(100):
@@ -143,8 +155,9 @@ def test_a_call_after_its_deadline_is_proof_that_nothing_happened(log: ScriptedL
 
 def test_a_deadline_beyond_the_memory_of_calls_is_refused(log: ScriptedLog) -> None:
     """Otherwise its first answer could be forgotten while it can still run."""
-    with pytest.raises(DeadlinePassed):
+    with pytest.raises(WritesRefused) as refused:
         log.call([tweet()], deadline_ms=log.now_ms + 5_001)
+    assert refused.value.code == "deadline_too_far"
 
 
 def test_no_write_before_an_owner_has_started_the_log(redis_server: RedisServer) -> None:

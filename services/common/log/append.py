@@ -35,6 +35,7 @@ _REFUSALS: Final = {
     "log_forked": "the log ends before a position that this writer has seen acknowledged: it is halted now",
     "clock_ahead": "the clock of the Redis host is more than an hour ahead of the log and of this writer: correct it",
     "deadline_passed": "the log was too busy to append in time; nothing was written",
+    "deadline_forgotten": "the clock of the Redis host leapt ahead; whether an earlier sending ran is not known",
     "deadline_too_far": "the clock of the Redis host stepped back; nothing was written",
 }
 
@@ -117,6 +118,6 @@ def parse_reply(reply: bytes) -> AppendReply:
     verdict, time_ms, head, *rest = reply.decode().split()
     if verdict != "ok":
         code = rest[0]
-        kind = DeadlinePassed if code.startswith("deadline_") else WritesRefused
+        kind = DeadlinePassed if code == "deadline_passed" else WritesRefused
         raise kind(code, _REFUSALS.get(code, code))
     return AppendReply(int(time_ms), int(head), [int(word) if word.isdigit() else word for word in rest])

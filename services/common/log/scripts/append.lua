@@ -32,11 +32,15 @@ end
 local bucket = math.floor(deadline_ms / CALLS_BUCKET_MS)
 local calls = KEYS[3] .. digits(bucket % CALLS_BUCKETS)
 
-local first_answer = redis.call('HGET', calls, call_id)
+local kept = redis.call('HMGET', calls, call_id, 'bucket')
+local first_answer, kept_bucket = kept[1], tonumber(kept[2] or '-1')
 if first_answer then
   return 'ok ' .. digits(now_ms) .. ' ' .. first_answer
 end
-if now_ms > deadline_ms then return refuse('deadline_passed') end
+if now_ms > deadline_ms then
+  -- Proof that the call never ran, unless the clock leapt ahead and answers as old as its own are gone already.
+  return refuse(kept_bucket > bucket and 'deadline_forgotten' or 'deadline_passed')
+end
 if deadline_ms > now_ms + DEADLINE_AHEAD_MS_MAX then return refuse('deadline_too_far') end
 if not state[2] then return refuse('not_started') end
 if state[3] then return refuse('halted') end
@@ -118,8 +122,7 @@ if #accepted > 0 then
       redis.call('SET', tweets .. digits(item.id), item.written_through, 'EX', ARGV[5])
     end
   end
-  local kept = tonumber(redis.call('HGET', calls, 'bucket') or '-1')
-  if bucket > kept then
+  if bucket > kept_bucket then
     redis.call('DEL', calls)
     redis.call('HSET', calls, 'bucket', digits(bucket))
   end

@@ -1,0 +1,1 @@
+"""The write service: validates commands and appends their events to the log."""

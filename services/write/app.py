@@ -1,0 +1,109 @@
+"""Puts the write service together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+
+import httpx
+import structlog
+from fastapi import Depends, FastAPI
+
+from services.common.log.client import EventLog
+from services.common.telemetry import MetricsServer, create_registry
+from services.common.web import create_app as create_web_app
+from services.common.web import problems
+from services.common.web.lifecycle import terminate_self
+from services.write import durability
+from services.write.authors import Authors
+from services.write.clocks import LogView, TrustedClock
+from services.write.credentials import Credentials
+from services.write.errors import WriterFailed
+from services.write.existence import CONNECTIONS_MAX, Existence, ReadService
+from services.write.group_commit import GroupCommit
+from services.write.handlers import Handlers
+from services.write.log_watch import LogWatch
+from services.write.log_writer import LogWriter, connection_to
+from services.write.metrics import AppendMetrics, ExistenceMetrics
+from services.write.routes import tweets, users
+from services.write.routes.wire import refuse_unauthenticated
+from services.write.settings import WriteSettings
+
+CALLS_IN_FLIGHT_MAX = 2  # one is fsynced while the next one is on its way
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_self) -> FastAPI:
+    """The write service's app. Needs neither Redis nor the read service to start; readiness tells what is missing."""
+    registry = create_registry()
+    view = LogView()
+    clock = TrustedClock()
+    watch = LogWatch(
+        EventLog(settings.redis_url), view, on_reached=partial(durability.warn_unless_durable, settings.redis_url)
+    )
+    append_metrics = AppendMetrics(registry)
+    existence_metrics = ExistenceMetrics(registry)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        """Build in this order, close in the reverse: what is still queued is appended before its connections close."""
+        if not settings.auth_required:
+            log.warning("auth_not_required", consequence="anybody may write in anybody's name")
+        if settings.log_durability == "required":
+            await asyncio.to_thread(durability.require_durable, settings.redis_url)
+
+        def stop_without_writer(error: BaseException) -> None:
+            app.state.lifecycle.fail(WriterFailed(f"the group commit has failed: {error!r}"))
+
+        async with AsyncExitStack() as stack:
+            stack.callback(MetricsServer(settings.host, settings.metrics_port, registry).close)
+            stack.callback(watch.close)
+            writers = [LogWriter(connection_to(settings.redis_url), view, clock) for _ in range(CALLS_IN_FLIGHT_MAX)]
+            for writer in writers:
+                stack.push_async_callback(writer.aclose)
+            commit = await stack.enter_async_context(
+                GroupCommit(writers, metrics=append_metrics, on_failure=stop_without_writer)
+            )
+            client = await stack.enter_async_context(_client_of(settings.read_service_url))
+            credentials = Credentials(settings.email_hash_key)
+            stack.callback(credentials.close)
+            existence = Existence(ReadService(client, clock).find, metrics=existence_metrics)
+            app.state.handlers = Handlers(
+                commit.append, existence=existence, authors=Authors(existence), credentials=credentials
+            )
+            await stack.enter_async_context(_running(watch))
+            yield
+
+    app = create_web_app(
+        title="twitter-clone: write service",
+        service="write",
+        lifespan=lifespan,
+        position=lambda: view.head,
+        readiness=lambda: watch.reason,
+        registry=registry,
+        stop=stop,
+    )
+    refusals = [Depends(refuse_unauthenticated)] if settings.auth_required else []
+    for router in (users.router, tweets.router):
+        app.include_router(router, dependencies=refusals, responses=problems(401))
+    return app
+
+
+def _client_of(read_service_url: str) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
+    return httpx.AsyncClient(base_url=read_service_url, limits=limits, trust_env=False)
+
+
+@asynccontextmanager
+async def _running(watch: LogWatch) -> AsyncIterator[None]:
+    await watch.look()
+    task = asyncio.create_task(watch.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

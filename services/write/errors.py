@@ -1,0 +1,41 @@
+"""The write service's own ways to say "later"; the tree they belong to is in services/common/errors.py.
+
+OperationalError
+├── Overloaded             more is waiting than this process can append in time
+├── LogFull                the log has no memory left for another entry
+└── Stopping               this process is shutting down
+InvariantError
+├── WriterFailed           a worker of the group commit died
+└── LogNotDurable          Redis may lose what it acknowledges, and that was forbidden
+"""
+
+from __future__ import annotations
+
+from services.common.errors import InvariantError, OperationalError
+
+
+class Overloaded(OperationalError):
+    """A bounded queue is full; nothing was written."""
+
+    code = "overloaded"
+
+
+class LogFull(OperationalError):
+    """Redis has no memory left for the log; nothing was written."""
+
+    code = "log_full"
+    retry_after_seconds = 5
+
+
+class Stopping(OperationalError):
+    """This process no longer takes writes; another one does, or this one after its restart."""
+
+    code = "stopping"
+
+
+class WriterFailed(InvariantError):
+    """A worker of the group commit died; this process can write nothing more."""
+
+
+class LogNotDurable(InvariantError):
+    """LOG_DURABILITY=required, and this Redis may lose what it has acknowledged."""

@@ -1,0 +1,72 @@
+"""Looks at the log every second, so that readiness and positions are known without asking."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from services.common.errors import LogUnavailable
+from services.common.log.client import EventLog, LogStatus
+from services.write.clocks import LogView
+
+LOOK_SECONDS: Final = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class LogWatch:
+    """Knows in ``reason`` why the log takes no writes now; None if it does.
+
+    ``on_reached`` is called, in a thread, whenever the log has come into reach; it may raise LogUnavailable.
+    """
+
+    def __init__(self, event_log: EventLog, view: LogView, *, on_reached: Callable[[], None]) -> None:
+        self._log = event_log
+        self._view = view
+        self._on_reached = on_reached
+        self._is_reached = False
+        self.reason: str | None = "the log has not been asked yet"
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self.look()
+
+    async def look(self) -> None:
+        """Ask the log once how it is."""
+        try:
+            status = await asyncio.to_thread(self._ask)
+        except (LogUnavailable, RedisError) as error:
+            self._is_reached = False
+            self._note(f"the log cannot be reached: {error}")
+        else:
+            self._view.observe_head(status.head)
+            self._note(_why_not(status))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._log.close()
+
+    def _ask(self) -> LogStatus:
+        if not self._is_reached:
+            self._on_reached()
+            self._is_reached = True
+        return self._log.status()
+
+    def _note(self, reason: str | None) -> None:
+        if reason != self.reason:
+            log.info("log_ready") if reason is None else log.warning("log_not_ready", reason=reason)
+        self.reason = reason
+
+
+def _why_not(status: LogStatus) -> str | None:
+    if status.halt is not None:
+        return f"the log is halted: {status.halt}"
+    if status.epoch == 0:
+        return "the log has not been started: is the db-updater running?"
+    return None

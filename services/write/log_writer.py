@@ -1,0 +1,196 @@
+"""Sends one append call at a time to Redis, over a connection of its own, and finds out what became of it.
+
+redis-py would resend a command by itself, and a call whose answer got lost may have run all the same. So this uses
+its bare connections, which never resend, and resends the very same call: the script answers a call id it knows with
+the first answer, and refuses one it does not know after the call's deadline. Either is the truth about every copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final, cast
+
+import structlog
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoScriptError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
+
+from services.common.errors import LogUnavailable, OperationalError, OutcomeUnknown, WritesRefused
+from services.common.log.append import KEYS, SCRIPT, AppendCall, AppendItem, Argument, Result, encode_call, parse_reply
+from services.common.log.redis_errors import is_passing
+from services.write.clocks import LogView, TrustedClock
+from services.write.errors import LogFull
+
+ATTEMPT_SECONDS: Final = 0.35  # then ask again on a new connection, in case only the old one is stuck
+VERDICT_SECONDS: Final = 0.1  # a call's deadline lies this long before ours: a copy sent between brings proof
+PAUSE_SECONDS: Final = 0.03
+IDLE_SECONDS: Final = 0.1  # after this a connection is tried out before anything is sent that could be in doubt
+ALIVE_SECONDS: Final = 0.1
+
+_SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+log = structlog.get_logger(__name__)
+
+
+class _Unanswered(Exception):
+    """The call was sent, at least in part, and no answer came."""
+
+
+def connection_to(redis_url: str) -> AbstractConnection:
+    """A connection, not yet open, that neither retries nor resends, whatever the URL's query says."""
+    pool = ConnectionPool.from_url(redis_url, retry=Retry(NoBackoff(), 0), protocol=2)
+    return cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]  # not typed there
+
+
+class LogWriter:
+    """The ``Append`` of the group commit. Not to be called again before its call has returned."""
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        view: LogView,
+        clock: TrustedClock,
+        *,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self._connection = connection
+        self._view = view
+        self._clock = clock
+        self._idle_seconds = idle_seconds
+        self._answered_at = 0.0
+
+    async def __call__(self, items: Sequence[AppendItem], deadline: float) -> Sequence[Result]:
+        """Append the items by ``deadline`` on the event loop's clock.
+
+        Raises LogUnavailable, LogFull or WritesRefused if nothing was written, OutcomeUnknown if nobody can tell.
+        """
+        loop = asyncio.get_running_loop()
+        arguments: list[Argument] = []
+        failure: OperationalError = LogUnavailable("no time was left to ask the log")
+        is_in_doubt = False  # a copy of this call was sent, and what became of it is not known
+        while loop.time() < deadline:
+            try:
+                await self._open(_attempt_until(deadline) if is_in_doubt else deadline)
+                if not is_in_doubt:
+                    arguments = self._new_call(items, deadline)
+                return await self._send(arguments, _attempt_until(deadline))
+            except _Unanswered as error:
+                if not is_in_doubt:
+                    log.warning("append_unanswered", reason=str(error))
+                is_in_doubt = True
+            except OperationalError as error:
+                # A new connection asks for the time anew, and may lead to another server after a failover.
+                await self._connection.disconnect(nowait=True)
+                failure = error
+                if _is_final(error, is_in_doubt):
+                    raise
+            await asyncio.sleep(PAUSE_SECONDS)
+        if is_in_doubt:
+            raise OutcomeUnknown("the log has not answered; the write may or may not have happened") from failure
+        raise failure
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._connection.disconnect()
+
+    def _new_call(self, items: Sequence[AppendItem], deadline: float) -> list[Argument]:
+        call = AppendCall(
+            call_id=uuid.uuid4().hex,
+            deadline_ms=self._view.redis_ms(deadline - VERDICT_SECONDS),
+            seen_position=self._view.head,
+            clock_ms=self._clock.now_ms(),
+            items=items,
+        )
+        return encode_call(call)
+
+    async def _open(self, until: float) -> None:
+        """Make sure of a connection that works. Raises LogUnavailable; nothing has been sent then."""
+        if self._connection.is_connected and await self._is_alive():
+            return
+        try:
+            async with asyncio.timeout_at(until):
+                await self._connection.disconnect(nowait=True)
+                await self._connection.connect()  # type: ignore[no-untyped-call]  # not typed there
+                await self._ask_time()
+        except (RedisError, OSError) as error:
+            raise LogUnavailable(f"Redis cannot be reached: {error}") from error
+
+    async def _is_alive(self) -> bool:
+        """Whether an open connection works; asked of one that was idle, because it may have died unnoticed."""
+        if asyncio.get_running_loop().time() - self._answered_at < self._idle_seconds:
+            return True
+        with suppress(RedisError, OSError):
+            async with asyncio.timeout(ALIVE_SECONDS):
+                await self._ask_time()
+            return True
+        return False
+
+    async def _ask_time(self) -> None:
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        seconds, microseconds = cast("list[bytes]", await self._ask("TIME"))
+        self._answered_at = loop.time()
+        self._view.observe_time(int(seconds) * 1000 + int(microseconds) // 1000, asked, self._answered_at)
+
+    async def _send(self, arguments: list[Argument], until: float) -> list[Result]:
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        try:
+            async with asyncio.timeout_at(until):
+                answer = await self._evaluate(arguments)
+        except (RedisError, OSError) as error:
+            raise _meaning(error) from error
+        self._answered_at = loop.time()
+        reply = parse_reply(answer)
+        self._view.observe_time(reply.time_ms, asked, self._answered_at)
+        self._view.observe_head(reply.head)
+        return reply.results
+
+    async def _evaluate(self, arguments: list[Argument]) -> bytes:
+        command = ("EVALSHA", _SCRIPT_SHA, len(KEYS), *KEYS, *arguments)
+        try:
+            return cast("bytes", await self._ask(*command))
+        except NoScriptError:  # Redis has restarted: the script did not run
+            await self._ask("SCRIPT LOAD", SCRIPT)
+            return cast("bytes", await self._ask(*command))
+
+    async def _ask(self, *command: Argument) -> object:
+        await self._connection.send_command(*command, check_health=False)
+        return await self._connection.read_response()
+
+
+def _attempt_until(deadline: float) -> float:
+    return min(deadline, asyncio.get_running_loop().time() + ATTEMPT_SECONDS)
+
+
+def _is_final(error: OperationalError, is_in_doubt: bool) -> bool:
+    """Whether an error decides the call, given that an earlier copy may have run or may still run."""
+    if isinstance(error, WritesRefused) and error.code.startswith("deadline_"):
+        # In doubt this is the proof that no copy ran or will run. Otherwise our idea of Redis's clock is wrong, the
+        # only copy is known not to have run, and a fresh call may follow.
+        return is_in_doubt and error.code == "deadline_passed"
+    return not is_in_doubt
+
+
+def _meaning(error: RedisError | OSError) -> OperationalError | _Unanswered:
+    """What an error in answer to the append says about it."""
+    if isinstance(error, OutOfMemoryError):
+        return LogFull("the log has no memory left; nothing was written")
+    if not isinstance(error, ResponseError | BusyLoadingError | AuthenticationError):
+        return _Unanswered(str(error) or type(error).__name__)
+    if is_passing(error):
+        return LogUnavailable(f"Redis: {error}")
+    log.error("append_script_failed", reason=str(error))
+    return OutcomeUnknown(f"the append failed inside Redis: {error}")

@@ -1,0 +1,41 @@
+"""What the write service counts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+
+
+class AppendMetrics:
+    """How the group commit fares."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.batch_entries = Histogram(
+            "append_batch_entries", "Entries in one call to the log.", buckets=_BATCH_BUCKETS, registry=registry
+        )
+        self.seconds = Histogram(
+            "append_seconds", "Time from a call's start to its outcome.", buckets=_SECONDS_BUCKETS, registry=registry
+        )
+        self.queue_entries = Gauge("append_queue_entries", "Writes that wait for a call.", registry=registry)
+        self._results = Counter("appends_total", "Writes by outcome.", ["result"], registry=registry)
+
+    def count(self, result: str, entries: int = 1) -> None:
+        """Count entries by their outcome: ``appended``, or the code of the refusal or failure."""
+        self._results.labels(result).inc(entries)
+
+
+class ExistenceMetrics:
+    """How often the read service had to be asked, and what it knew."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._results = Counter(
+            "existence_checks_total", "Whether a tweet or user exists, by finding.", ["result"], registry=registry
+        )
+
+    def count(self, result: str) -> None:
+        """Count a finding: ``known`` (without asking), ``exists``, ``absent`` or ``unknown``."""
+        self._results.labels(result).inc()

@@ -1,0 +1,35 @@
+"""What the write service is told from outside."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from services.common.settings import MetricsPort, Port, ServiceSettings
+
+
+def _check_http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must look like http://localhost:8000")
+    return url
+
+
+class WriteSettings(ServiceSettings):
+    """The environment of ``python -m services.write``."""
+
+    port: Port = 8001
+    metrics_port: MetricsPort = 9101
+    read_service_url: Annotated[str, AfterValidator(_check_http_url)] = Field(
+        "http://localhost:8000", description="The read service, asked whether a tweet or a user exists."
+    )
+    email_hash_key: SecretStr = Field(
+        min_length=16,
+        description="Secret under which e-mail addresses are hashed, so that each is used once; the same for ever.",
+    )
+    auth_required: bool = Field(
+        False, description="Refuse writes by anybody who has not proved who they are. Until accounts exist: all writes."
+    )
+    log_durability: Literal["warn", "required"] = Field(
+        "warn", description="What to do at start about a Redis that may lose acknowledged writes: warn, or required."
+    )

@@ -1,0 +1,511 @@
+"""The write service as its clients see it: a real log, and a read service that the test plays."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from services.common import keys
+from services.common.errors import LogUnavailable
+from services.common.ids import POSITION_MAX, created_at
+from services.common.log.client import EventLog
+from services.write.app import create_app
+from services.write.errors import LogNotDurable
+from services.write.settings import WriteSettings
+from tests.support.faulty_network import Fault, FaultyNetwork
+from tests.support.process import ServiceProcess
+from tests.support.redis_server import RedisServer
+from tests.support.stub_reader import StubReader
+from tests.support.system import EMAIL_HASH_KEY
+from tests.support.wait import eventually
+
+pytestmark = pytest.mark.anyio
+
+NOBODY_LISTENS = "http://127.0.0.1:9"
+ADA = {"username": "ada", "email": "ada@example.org"}
+
+
+@pytest.fixture
+def event_log(redis_server: RedisServer) -> Iterator[EventLog]:
+    """A started log."""
+    log = EventLog(redis_server.url)
+    start(log)
+    yield log
+    log.close()
+
+
+@pytest.fixture
+async def reader() -> AsyncIterator[StubReader]:
+    """A read service without any views."""
+    async with StubReader() as stub:
+        yield stub
+
+
+@pytest.fixture
+async def write(
+    redis_server: RedisServer,
+    event_log: EventLog,  # noqa: ARG001  # started before the service
+    reader: StubReader,
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a write service over the started log, which asks ``reader``."""
+    async with write_service(redis_server.url, READ_SERVICE_URL=reader.url) as client:
+        yield client
+
+
+@asynccontextmanager
+async def write_service(redis_url: str, **environment: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a write service in this process; nothing may stop it."""
+
+    def stop() -> None:
+        raise AssertionError("the service stopped itself")
+
+    fields = {name.lower(): value for name, value in environment.items()}
+    settings = WriteSettings(
+        **{
+            "redis_url": redis_url,
+            "read_service_url": NOBODY_LISTENS,
+            "email_hash_key": EMAIL_HASH_KEY,
+            "metrics_port": 0,
+            **fields,
+        }
+    )
+    app = create_app(settings, stop=stop)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        transport = httpx.ASGITransport(app=app)
+        yield await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://write"))
+
+
+def start(log: EventLog) -> int:
+    """Start the log as an owner does."""
+    return log.start_epoch(log.status().epoch + 1, log.raise_fence(0), 0)
+
+
+def entries(log: EventLog) -> list[tuple[str, dict[str, Any]]]:
+    """The events of the log, without the start of its epoch."""
+    return [(entry.name, msgspec.json.decode(entry.payload)) for entry in log.read(0)][1:]
+
+
+async def create_user(write: httpx.AsyncClient, username: str = "ada") -> int:
+    """A new user's id."""
+    answer = await write.post("/users", json={"username": username, "email": f"{username}@example.org"})
+    assert answer.status_code == 201, answer.text
+    return int(answer.json()["id"])
+
+
+async def create_tweet(write: httpx.AsyncClient, user_id: int) -> int:
+    """A new tweet's id."""
+    answer = await write.post("/tweets", json={"content": "hello", "user_id": user_id})
+    assert answer.status_code == 201, answer.text
+    return int(answer.json()["id"])
+
+
+def view_of(user_id: int) -> dict[str, Any]:
+    """A user as the read service shows her."""
+    return {"id": user_id, "username": "eve", "created_at": "", "followers_count": 3, "following_count": 4}
+
+
+async def test_a_created_user_comes_back_whole(write: httpx.AsyncClient, event_log: EventLog) -> None:
+    """Her id is the position of her event; e-mail and password are in no event and no answer."""
+    answer = await write.post("/users", json={**ADA, "password": "correct horse"})
+    user_id = event_log.head()
+    assert (answer.status_code, answer.headers["X-Log-Position"]) == (201, str(user_id))
+    assert answer.json() == {
+        "id": user_id,
+        "username": "ada",
+        "created_at": created_at(user_id),
+        "followers_count": 0,
+        "following_count": 0,
+    }
+    assert entries(event_log) == [("user_created", {"username": "ada"})]
+    credential = event_log.credentials([user_id])[user_id]
+    assert credential.email == "ada@example.org"
+    assert credential.password_hash is not None
+    assert credential.password_hash.startswith("$argon2id$")
+
+
+async def test_a_created_tweet_comes_back_whole_with_its_author(
+    write: httpx.AsyncClient, event_log: EventLog, redis_server: RedisServer
+) -> None:
+    """And readers find it in Redis until they have applied it."""
+    user_id = await create_user(write)
+    answer = await write.post("/tweets", json={"content": "cafe\u0301", "user_id": user_id})
+    tweet_id = event_log.head()
+    author = {
+        "id": user_id,
+        "username": "ada",
+        "created_at": created_at(user_id),
+        "followers_count": 0,
+        "following_count": 0,
+    }
+    assert (answer.status_code, answer.headers["X-Log-Position"]) == (201, str(tweet_id))
+    assert answer.json() == {
+        "id": tweet_id,
+        "content": "café",
+        "user_id": user_id,
+        "created_at": created_at(tweet_id),
+        "likes": 0,
+        "retweets": 0,
+        "user": author,
+    }
+    with redis_server.client() as redis:
+        written_through = redis.get(keys.tweet(tweet_id))
+    assert isinstance(written_through, bytes)
+    assert msgspec.json.decode(written_through) == {"content": "café", "user": author}
+
+
+async def test_acts_are_answered_with_success_and_their_position(write: httpx.AsyncClient, event_log: EventLog) -> None:
+    """Repeated or not: it is the projection that counts once."""
+    ada, bob = await create_user(write), await create_user(write, "bob")
+    tweet = await create_tweet(write, ada)
+    before = len(entries(event_log))
+    for path, body in [
+        (f"/tweets/{tweet}/like", {"user_id": bob}),
+        (f"/tweets/{tweet}/like", {"user_id": bob}),
+        (f"/tweets/{tweet}/retweet", {}),
+        (f"/users/{ada}/follow", {"user_id": bob}),
+    ]:
+        answer = await write.post(path, json=body)
+        assert (answer.status_code, answer.json()) == (200, {"status": "success"})
+        assert answer.headers["X-Log-Position"] == str(event_log.head())
+    await write.post(f"/tweets/{tweet}/like")  # without a body
+    await write.request("DELETE", f"/users/{ada}/follow", json={"user_id": bob})
+    assert entries(event_log)[before:] == [
+        ("tweet_liked", {"tweet_id": tweet, "user_id": bob}),
+        ("tweet_liked", {"tweet_id": tweet, "user_id": bob}),
+        ("tweet_retweeted", {"tweet_id": tweet}),
+        ("user_followed", {"follower_id": bob, "followee_id": ada}),
+        ("tweet_liked", {"tweet_id": tweet}),
+        ("user_unfollowed", {"follower_id": bob, "followee_id": ada}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"username": "ADA", "email": "other@example.org"}, "username_taken"),
+        ({"username": "bob", "email": "ADA@EXAMPLE.ORG"}, "email_taken"),
+    ],
+)
+async def test_names_and_emails_are_unique_in_any_case(
+    write: httpx.AsyncClient, event_log: EventLog, body: dict[str, str], code: str
+) -> None:
+    """409, and nothing is written."""
+    await create_user(write)
+    answer = await write.post("/users", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (409, code)
+    assert len(entries(event_log)) == 1
+
+
+async def test_of_many_who_want_a_name_at_once_one_gets_it(write: httpx.AsyncClient, event_log: EventLog) -> None:
+    """Within one batch too."""
+    bodies = [{"username": "ada", "email": f"ada{number}@example.org"} for number in range(20)]
+    answers = await asyncio.gather(*(write.post("/users", json=body) for body in bodies))
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 19
+    assert len(entries(event_log)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "subject", "code"),
+    [
+        ("/tweets/{id}/like", "tweets", "tweet_not_found"),
+        ("/tweets/{id}/retweet", "tweets", "tweet_not_found"),
+        ("/users/{id}/follow", "users", "user_not_found"),
+    ],
+)
+async def test_what_provably_does_not_exist_is_a_404_and_no_event(
+    write: httpx.AsyncClient, reader: StubReader, event_log: EventLog, path: str, subject: str, code: str
+) -> None:
+    """The read service had applied the log past the id. With a reader that is behind, the projection decides."""
+    ada = await create_user(write)
+    absent = ada - 1
+    reader.position = ada
+    answer = await write.post(path.format(id=absent), json={"user_id": ada})
+    assert (answer.status_code, answer.json()["code"]) == (404, code)
+    assert f"/{subject}/{absent}" in reader.requests
+    assert len(entries(event_log)) == 1
+    reader.position = absent - 1
+    answer = await write.post(path.format(id=absent), json={"user_id": ada})
+    assert answer.status_code == 200
+    assert len(entries(event_log)) == 2
+
+
+@pytest.mark.parametrize("above", [1, 4096 * 3_600_000])
+async def test_an_id_above_the_head_is_a_404_whoever_is_silent(
+    write: httpx.AsyncClient, reader: StubReader, event_log: EventLog, above: int
+) -> None:
+    """The append itself proves it."""
+    ada = await create_user(write)
+    reader.is_mute = True
+    for path, code in [
+        (f"/tweets/{ada + above}/like", "tweet_not_found"),
+        (f"/users/{ada + above}/follow", "user_not_found"),
+    ]:
+        answer = await write.post(path, json={"user_id": ada})
+        assert (answer.status_code, answer.json()["code"]) == (404, code)
+    answer = await write.post("/tweets", json={"content": "hello", "user_id": ada + above})
+    assert (answer.status_code, answer.json()["code"]) == (404, "user_not_found")
+    assert len(entries(event_log)) == 1
+
+
+async def test_many_likes_of_one_unknown_tweet_ask_the_reader_once(
+    write: httpx.AsyncClient, reader: StubReader
+) -> None:
+    """And not again once it is known to exist."""
+    head = await create_user(write)
+    reader.views[f"/tweets/{head - 1}"] = {}
+    await asyncio.gather(*(write.post(f"/tweets/{head - 1}/like") for _ in range(20)))
+    await write.post(f"/tweets/{head - 1}/like")
+    assert reader.requests == [f"/tweets/{head - 1}"]
+
+
+async def test_the_author_comes_from_the_read_service(write: httpx.AsyncClient, reader: StubReader) -> None:
+    """Asked once for several tweets in a few seconds."""
+    user_id = await create_user(write) - 1
+    reader.views[f"/users/{user_id}"] = view_of(user_id)
+    for _ in range(3):
+        answer = await write.post("/tweets", json={"content": "hello", "user_id": user_id})
+        assert answer.json()["user"] == view_of(user_id)
+    assert reader.requests == [f"/users/{user_id}"]
+
+
+async def test_a_tweet_is_written_even_when_nobody_can_show_its_author(
+    write: httpx.AsyncClient, reader: StubReader, event_log: EventLog, redis_server: RedisServer
+) -> None:
+    """Durable before pretty: ``user`` is null, and nothing is written through."""
+    user_id = await create_user(write) - 1
+    reader.is_mute = True
+    before = time.monotonic()
+    answer = await write.post("/tweets", json={"content": "hello", "user_id": user_id})
+    assert time.monotonic() - before < 1
+    assert (answer.status_code, answer.json()["user"]) == (201, None)
+    with redis_server.client() as redis:
+        assert not redis.exists(keys.tweet(event_log.head()))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/users"),
+        ("POST", "/tweets"),
+        ("POST", "/tweets/1/like"),
+        ("POST", "/tweets/1/retweet"),
+        ("POST", "/users/1/follow"),
+        ("DELETE", "/users/1/follow"),
+    ],
+)
+async def test_no_write_is_served_where_authentication_is_required(
+    redis_server: RedisServer, event_log: EventLog, method: str, path: str
+) -> None:
+    """Until accounts exist, nobody can prove who they are; that comes before any look at the body."""
+    async with write_service(redis_server.url, AUTH_REQUIRED=True) as write:
+        for body in ({}, {**ADA, "content": "x", "user_id": 2}):
+            answer = await write.request(method, path, json=body)
+            assert (answer.status_code, answer.json()["code"]) == (401, "authentication_required")
+    assert entries(event_log) == []
+
+
+BAD_IDS = ["0", "-1", "1.0", "+1", "1_0", "%201", "x", "%EF%BC%91", str(POSITION_MAX + 1), str(2**63), "9" * 400]
+
+
+@pytest.mark.parametrize("bad_id", BAD_IDS)
+async def test_a_path_that_holds_no_id_is_a_422(write: httpx.AsyncClient, event_log: EventLog, bad_id: str) -> None:
+    """Never a 500, never an event."""
+    for path in (f"/tweets/{bad_id}/like", f"/tweets/{bad_id}/retweet", f"/users/{bad_id}/follow"):
+        answer = await write.post(path, json={"user_id": 1})
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation_error"), path
+    assert entries(event_log) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "body"),
+    [
+        (400, "bad_json", b"{"),
+        (400, "bad_json", b"nonsense"),
+        (400, "bad_json", b"\xff\xfe{\x00}\x00"),
+        (400, "bad_json", b'{"content": "\\ud800", "user_id": 1}'),
+        (400, "bad_json", b"[" * 60_000),
+        (413, "body_too_large", b'"' + b"x" * 10_000_000 + b'"'),
+        (422, "validation_error", b"null"),
+        (422, "validation_error", b"[]"),
+        (422, "validation_error", b'"content"'),
+        (422, "validation_error", b"{}"),
+        (400, "bad_json", b'{"content": "x", "user_id": 1e400}'),
+        (422, "validation_error", b'{"content": "x", "user_id": ' + b"9" * 4_000 + b"}"),
+        (422, "validation_error", b'{"content": "a\\u0000", "user_id": 1}'),
+        (422, "validation_error", b'{"content": {"a": []}, "user_id": 1}'),
+        (422, "validation_error", b'{"content": "x", "user_id": 1, "likes": 9}'),
+    ],
+)
+async def test_a_bad_body_is_refused_in_the_one_error_shape(
+    write: httpx.AsyncClient, event_log: EventLog, status: int, code: str, body: bytes
+) -> None:
+    """Never a 500, never an event."""
+    answer = await write.post("/tweets", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert set(answer.json()) == {"detail", "code"}
+    assert entries(event_log) == []
+
+
+async def test_nobody_follows_themselves(write: httpx.AsyncClient, event_log: EventLog) -> None:
+    """Nor stops to."""
+    for method in ("POST", "DELETE"):
+        answer = await write.request(method, "/users/5/follow", json={"user_id": 5})
+        assert (answer.status_code, answer.json()["code"]) == (422, "cannot_follow_self")
+    assert entries(event_log) == []
+
+
+async def test_a_lost_answer_is_not_noticed_by_the_client(redis_server: RedisServer, event_log: EventLog) -> None:
+    """The append ran, its answer was lost: 201 with the id that it had, and one event."""
+    async with FaultyNetwork(redis_server.port) as network, write_service(network.url) as write:
+        await create_user(write, "bob")
+        network.faults.append(Fault.LOSE_ANSWER)
+        user_id = await create_user(write)
+    assert [name for name, _ in entries(event_log)] == ["user_created"] * 2
+    assert event_log.head() == user_id
+
+
+async def test_an_answer_lost_for_good_is_called_unknown(redis_server: RedisServer, event_log: EventLog) -> None:
+    """503 with a code of its own, within a second: the client must look before it tries again."""
+    async with FaultyNetwork(redis_server.port) as network, write_service(network.url) as write:
+        await create_user(write, "bob")
+        network.faults.extend([Fault.LOSE_ANSWER] * 1000)
+        before = time.monotonic()
+        answer = await write.post("/users", json=ADA)
+        assert time.monotonic() - before < 1
+        assert (answer.status_code, answer.json()["code"]) == (503, "outcome_unknown")
+        assert "Retry-After" in answer.headers
+    assert len(entries(event_log)) == 2
+
+
+async def test_writes_fail_fast_while_redis_is_down_and_recover_without_a_restart(fresh_redis: RedisServer) -> None:
+    """503 with Retry-After within a second, and nothing of it is written later."""
+    log = EventLog(fresh_redis.url)
+    start(log)
+    async with write_service(fresh_redis.url) as write:
+        await create_user(write)
+        fresh_redis.kill()
+        for number in range(3):
+            before = time.monotonic()
+            answer = await write.post("/users", json={"username": f"x{number}", "email": f"x{number}@example.org"})
+            assert time.monotonic() - before < 1
+            assert answer.status_code == 503
+            assert "Retry-After" in answer.headers
+        fresh_redis.start()
+        await create_user(write, "bob")
+    assert entries(log) == [("user_created", {"username": "ada"}), ("user_created", {"username": "bob"})]
+    log.close()
+
+
+async def test_readiness_tells_what_is_missing(fresh_redis: RedisServer) -> None:
+    """Unreachable, not started, halted: each with its reason; a started log is ready."""
+
+    async def reason() -> str | None:
+        answer = await client.get("/healthz/ready")
+        return None if answer.status_code == 200 else str(answer.json()["detail"])
+
+    async def becomes(condition: Callable[[str | None], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition(await reason()):  # only the service knows when it has looked
+                await asyncio.sleep(0.01)
+
+    log = EventLog(fresh_redis.url)
+    async with write_service(fresh_redis.url) as client:
+        assert await reason() == "the log has not been started: is the db-updater running?"
+        start(log)
+        await becomes(lambda text: text is None)
+        log.halt("for a test", 0)
+        await becomes(lambda text: text == "the log is halted: for a test")
+        fresh_redis.kill()
+        await becomes(lambda text: text is not None and text.startswith("the log cannot be reached"))
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("appendonly", "no"), ("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru")]
+)
+async def test_a_redis_that_may_lose_writes_is_refused_where_durability_is_required(
+    fresh_redis: RedisServer, name: str, value: str
+) -> None:
+    """And a safe one is not."""
+    async with write_service(fresh_redis.url, LOG_DURABILITY="required") as write:
+        assert (await write.get("/healthz/live")).status_code == 200
+    with fresh_redis.client() as redis:
+        redis.config_set(name, value)
+    with pytest.raises(LogNotDurable, match=f"{name} is {value}"):
+        async with write_service(fresh_redis.url, LOG_DURABILITY="required"):
+            pass
+
+
+async def test_a_redis_that_cannot_be_asked_is_refused_where_durability_is_required(fresh_redis: RedisServer) -> None:
+    """The process ends and is started again until it can be."""
+    fresh_redis.kill()
+    with pytest.raises(LogUnavailable):
+        async with write_service(fresh_redis.url, LOG_DURABILITY="required"):
+            pass
+
+
+def test_a_graceful_stop_answers_what_it_has_taken(
+    redis_server: RedisServer, event_log: EventLog, tmp_path: Path
+) -> None:
+    """SIGTERM while requests are under way: each has its answer, what was acknowledged is there, the exit is clean."""
+    environment = {"REDIS_URL": redis_server.url, "EMAIL_HASH_KEY": EMAIL_HASH_KEY, "READ_SERVICE_URL": NOBODY_LISTENS}
+    service = ServiceProcess("write", "services.write", tmp_path, environment)
+    try:
+        service.start()
+        service.wait_ready()
+        statuses = asyncio.run(_stop_in_the_middle(service, event_log))
+    finally:
+        service.close()
+    assert service.log.count("Traceback") == 0
+    assert set(statuses) <= {201}
+    assert len(entries(event_log)) == len(statuses)
+
+
+async def _stop_in_the_middle(service: ServiceProcess, event_log: EventLog) -> list[int]:
+    """Send users until SIGTERM closes the door; the statuses of the answers."""
+    async with httpx.AsyncClient(base_url=service.url, timeout=10) as client:
+
+        async def create(number: int) -> int | None:
+            try:
+                body = {"username": f"u{number}", "email": f"u{number}@example.org"}
+                return (await client.post("/users", json=body)).status_code
+            except httpx.TransportError:  # it was no longer taken
+                return None
+
+        tasks = [asyncio.create_task(create(number)) for number in range(200)]
+        await asyncio.to_thread(eventually, lambda: len(entries(event_log)) > 10)
+        code = await asyncio.to_thread(service.terminate)
+        assert code == 0
+        return [status for status in await asyncio.gather(*tasks) if status is not None]
+
+
+@pytest.mark.usefixtures("event_log")
+def test_a_password_is_in_no_log(redis_server: RedisServer, tmp_path: Path) -> None:
+    """Whatever is wrong with the request, at the most talkative level."""
+    environment = {
+        "REDIS_URL": redis_server.url,
+        "EMAIL_HASH_KEY": EMAIL_HASH_KEY,
+        "READ_SERVICE_URL": NOBODY_LISTENS,
+        "LOG_LEVEL": "debug",
+    }
+    service = ServiceProcess("write", "services.write", tmp_path, environment)
+    try:
+        service.start()
+        service.wait_ready()
+        for body in ({**ADA, "password": "s3cret-pass"}, {"username": "?", "email": "?", "password": "s3cret-pass"}):
+            answer = service.http.post("/users", json=body)
+            assert "s3cret-pass" not in answer.text
+        assert "auth_not_required" in service.log
+        for secret in ("s3cret-pass", "ada@example.org", EMAIL_HASH_KEY):
+            assert secret not in service.log
+    finally:
+        service.close()
