@@ -16,7 +16,8 @@ def test_an_event_survives_its_encoding() -> None:
 
 def test_every_event_type_is_registered_under_its_own_name() -> None:
     """A type that is missing here would be written and then dead-lettered by its own author."""
-    assert set(events.Event.__subclasses__()) == set(events.EVENT_TYPES.values())
+    ours = {event_type for event_type in events.Event.__subclasses__() if event_type.__module__ == events.__name__}
+    assert ours == set(events.EVENT_TYPES.values())
     assert all(name == event_type.name for name, event_type in events.EVENT_TYPES.items())
 
 

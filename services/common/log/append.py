@@ -29,7 +29,7 @@ Result = int | str
 
 Argument = bytes | str | int
 
-_REFUSALS: Final = {
+REFUSALS: Final = {
     "not_started": "no owner has started the log yet: is the db-updater running?",
     "halted": "the log is halted, because a follower found acknowledged entries missing; see the db-updater's log",
     "log_forked": "the log ends before a position that this writer has seen acknowledged: it is halted now",
@@ -38,6 +38,7 @@ _REFUSALS: Final = {
     "deadline_forgotten": "the clock of the Redis host leapt ahead; whether an earlier sending ran is not known",
     "deadline_too_far": "the clock of the Redis host stepped back; nothing was written",
 }
+"""Why the log refuses a whole call, by code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +120,5 @@ def parse_reply(reply: bytes) -> AppendReply:
     if verdict != "ok":
         code = rest[0]
         kind = DeadlinePassed if code == "deadline_passed" else WritesRefused
-        raise kind(code, _REFUSALS.get(code, code))
+        raise kind(code, REFUSALS.get(code, code))
     return AppendReply(int(time_ms), int(head), [int(word) if word.isdigit() else word for word in rest])

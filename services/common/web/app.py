@@ -48,6 +48,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     lifecycle = app.state.lifecycle = Lifecycle(stop)
+    app.state.registry = registry
     app.add_middleware(
         RequestMiddleware,
         position=position,

@@ -1,0 +1,70 @@
+# `make help` lists the targets. Works with GNU make 3.81 and newer, on Linux and macOS.
+# Variables: PYTHON=python3.13 picks the interpreter, VENV=.venv the environment, ARGS="-k name" goes to pytest.
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+WORKERS ?= 2
+export VENV PYTHON
+
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/pytest -n $(WORKERS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-charts docs check lint types fmt lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Create or update the virtual environment (every target does it when needed)
+	@script/setup
+
+dev: setup ## Start the whole system here and show its logs; Ctrl-C stops it
+	@$(BIN)/twitter dev
+
+demo: setup ## Start the system, load real input, and print what a reader sees and a summary
+	@$(BIN)/twitter demo
+
+test: check ## Run everything: check, then the unit, contract and integration tests
+	$(PYTEST) $(ARGS)
+
+test-unit: setup ## Run the unit tests (no I/O, seconds)
+	$(PYTEST) tests/unit $(ARGS)
+
+test-contract: setup ## Run the contract tests
+	$(PYTEST) tests/contract $(ARGS)
+
+test-integration: setup ## Run the integration tests (real Valkey, SQLite and processes)
+	$(PYTEST) tests/integration $(ARGS)
+
+test-charts: setup ## Run the tests of the charts (helm and nginx: tests/charts/get-tools DIRECTORY fetches them)
+	$(PYTEST) tests/charts $(ARGS)
+
+check: lint types ## Run every check that needs no test: lint and types
+
+lint: setup ## Check formatting, lint rules, the direction of imports, and tables made from the code
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python script/reference --check
+
+types: setup ## Check types with mypy --strict
+	$(BIN)/mypy
+
+fmt: setup ## Format the code and repair what the linter can repair
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+docs: setup ## Write the tables of README.md and docs that are made from the code
+	$(BIN)/python script/reference
+
+COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
+lock: setup ## Write requirements.txt and requirements-dev.txt from pyproject.toml (ARGS=--upgrade for newer versions)
+	$(COMPILE) --extra cli $(ARGS) --output-file requirements.txt
+	$(COMPILE) --extra dev --constraint requirements.txt $(ARGS) --output-file requirements-dev.txt
+
+clean: ## Remove the environment and the caches, never ./data
+	rm -rf $(VENV) .tools .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find services tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,129 @@
+"""The command ``twitter dev``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+import typer
+from rich.console import Console
+
+from services.cli.console import out
+from services.cli.dev.lines import remark, render
+from services.cli.dev.orphans import Reaper
+from services.cli.dev.part import Child, Part
+from services.cli.dev.plan import Plan, Ports, make_plan
+from services.cli.dev.process import launch
+from services.cli.dev.secrets import keep_secret
+from services.cli.dev.state import sole_supervisor, write_state
+from services.cli.dev.supervisor import Supervisor
+from services.cli.errors import CommandFailed
+from services.cli.settings import DataOption, read_settings
+
+PORTS: Final = Ports()
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def dev(
+    data_dir: DataOption = Path("data"),
+    read_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the read service; 0 takes a free one.")
+    ] = PORTS.read,
+    write_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the write service; 0 takes a free one.")
+    ] = PORTS.write,
+    owner_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the db-updater; 0 takes a free one.")
+    ] = PORTS.owner,
+    redis_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of our own Redis; a free one is taken when this is not.")
+    ] = PORTS.redis,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="Lowest level that is shown.")
+    ] = "info",
+) -> None:
+    """Start the whole system on this machine and show its logs; Ctrl-C stops it.
+
+    Redis (an embedded one unless REDIS_URL is set), db-updater, read and write service run as processes of their
+    own; one that dies is started again. The data stays in ./data and is there again at the next start.
+    """
+    data_dir = data_dir.absolute()
+    _make_directories(data_dir)
+    with sole_supervisor(data_dir):
+        key = os.environ.get("EMAIL_HASH_KEY") or keep_secret(data_dir / "keys" / "email_hash_key")
+        ports = Ports(read_port, write_port, owner_port, redis_port)
+        redis_url = read_settings().redis_url
+        plan = make_plan(data_dir, ports, redis_url=redis_url, email_hash_key=key, log_level=log_level)
+        asyncio.run(_supervise(plan, data_dir))
+
+
+async def _supervise(plan: Plan, data_dir: Path) -> None:
+    console = out()
+    is_first_change = True
+
+    def say(name: str, what: str) -> None:
+        console.print(remark(name, what))
+
+    def show_line(name: str, line: str) -> None:
+        for text in render(name, line):
+            console.print(text)
+
+    async def start(part: Part) -> Child:
+        return await launch(part, show_line, reaper)
+
+    def on_change() -> None:
+        nonlocal is_first_change
+        write_state(data_dir, msgspec.structs.replace(plan.state, pids=supervisor.pids))
+        if is_first_change:
+            _greet(console, plan, data_dir)
+        is_first_change = False
+
+    with Reaper() as reaper:
+        supervisor = Supervisor(plan.stages, start, say, on_change)
+        stop_requested = _stop_on_signals(supervisor, say)
+        await supervisor.run(stop_requested)
+    say("everything", "is stopped")
+
+
+def _stop_on_signals(supervisor: Supervisor, say: Callable[[str, str], None]) -> asyncio.Event:
+    """The first signal asks for an orderly stop, the second one kills."""
+    requested = asyncio.Event()
+
+    def stop() -> None:
+        if requested.is_set():
+            say("everything", "is killed")
+            supervisor.kill()
+            return
+        say("everything", "is being stopped (Ctrl-C again kills)")
+        requested.set()
+
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    return requested
+
+
+def _greet(console: Console, plan: Plan, data_dir: Path) -> None:
+    state = plan.state
+    user = '{"username": "ada", "email": "ada@example.com"}'
+    console.print(
+        f"\n  write  {state.write_url}   API: {state.write_url}/docs"
+        f"\n  read   {state.read_url}   API: {state.read_url}/docs"
+        f"\n  redis  {state.redis_url}"
+        f"\n  data   {data_dir}"
+        f"\n\n  Try:   curl {state.write_url}/users -H 'content-type: application/json' -d '{user}'"
+        f"\n         twitter log --follow\n",
+        markup=False,
+    )
+
+
+def _make_directories(data_dir: Path) -> None:
+    try:
+        for path in (data_dir, data_dir / "redis", data_dir / "replica"):
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandFailed(f"cannot use {data_dir} for data ({error.strerror}): choose another with --data") from error

@@ -1,0 +1,94 @@
+"""Which parts a local system has, and what each is told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from services.cli.dev.part import Part
+from services.cli.dev.ports import HOST, preferred, required
+from services.cli.dev.probes import http_readiness, redis_readiness
+from services.cli.dev.redis_server import find_server, server_command
+from services.cli.dev.state import DevState
+
+OWNER: Final = "db-updater"
+METRICS_PORTS: Final = {"read": 9100, "write": 9101, OWNER: 9102}
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports of the parts; 0 takes a free one. Redis takes a free one when its own is taken."""
+
+    read: int = 8000
+    write: int = 8001
+    owner: int = 8002
+    redis: int = 6379
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The parts by the stages of their start, and where they will be."""
+
+    stages: tuple[tuple[Part, ...], ...]
+    state: DevState
+
+
+def make_plan(data_dir: Path, ports: Ports, *, redis_url: str | None, email_hash_key: str, log_level: str) -> Plan:
+    """Choose ports and write down each part; a given ``redis_url`` is used instead of a Redis of our own.
+
+    Raises CommandFailed for a taken port or when there is no Redis server to run.
+    """
+    stages: list[tuple[Part, ...]] = []
+    if redis_url is None:
+        redis_port = preferred(ports.redis)
+        redis_url = f"redis://{HOST}:{redis_port}"
+        command = server_command(find_server(), redis_port, data_dir / "redis")
+        stages.append((Part("redis", command, redis_readiness(redis_url)),))
+    state = DevState(
+        redis_url=redis_url,
+        read_url=_url(required(ports.read, "read", "--read-port")),
+        write_url=_url(required(ports.write, "write", "--write-port")),
+        owner_url=_url(required(ports.owner, OWNER, "--owner-port")),
+        database_path=str(data_dir / "twitter.db"),
+        metrics_urls={name: _url(preferred(port)) + "/metrics" for name, port in METRICS_PORTS.items()},
+        supervisor_pid=os.getpid(),
+    )
+    owner, read, write = _services(data_dir, state, email_hash_key, log_level)
+    return Plan((*stages, (owner,), (read, write)), state)
+
+
+def _services(data_dir: Path, state: DevState, email_hash_key: str, log_level: str) -> tuple[Part, Part, Part]:
+    """The owner, the read and the write service."""
+    told_to_all = {
+        "REDIS_URL": state.redis_url,
+        "DATABASE_URL": f"sqlite:///{state.database_path}",
+        "HOST": HOST,
+        "LOG_LEVEL": log_level,
+        "LOG_FORMAT": "json",
+        "PYTHONUNBUFFERED": "1",
+    }
+    told_to_read = {"OWNER_URL": state.owner_url, "REPLICA_DIR": str(data_dir / "replica")}
+    told_to_write = {"READ_SERVICE_URL": state.read_url, "EMAIL_HASH_KEY": email_hash_key}
+    return (
+        _service(OWNER, "services.db_updater", state.owner_url, state, told_to_all),
+        _service("read", "services.read", state.read_url, state, told_to_all | told_to_read),
+        _service("write", "services.write", state.write_url, state, told_to_all | told_to_write),
+    )
+
+
+def _service(name: str, module: str, url: str, state: DevState, told: Mapping[str, str]) -> Part:
+    ports = {"PORT": _port_of(url), "METRICS_PORT": _port_of(state.metrics_urls[name])}
+    return Part(name, (sys.executable, "-m", module), http_readiness(url), {**told, **ports})
+
+
+def _url(port: int) -> str:
+    return f"http://{HOST}:{port}"
+
+
+def _port_of(url: str) -> str:
+    return str(urlsplit(url).port)

@@ -1,0 +1,54 @@
+"""The ``twitter`` command: every subcommand, and how their failures are shown."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from services.cli import errors
+from services.cli.console import err, plain
+from services.cli.demo.command import demo
+from services.cli.dev.command import dev
+from services.cli.importing.command import import_
+from services.cli.rebuild import rebuild
+from services.cli.show_log import show_log
+from services.cli.verify import verify
+from services.common.errors import TwitterError
+
+HELP: Final = """Run the system on this machine, load it, look into it and check it.
+
+Exit codes: 0 done; 1 not done, or what was compared differs; 2 wrong usage; 3 something needed does not answer;
+130 interrupted.
+"""
+
+
+class Commands(TyperGroup):
+    """Shows an expected failure as one line and leaves with its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except TwitterError as error:
+            err().print(f"twitter: {plain(str(error))}", style="red", markup=False)
+            raise typer.Exit(errors.exit_code_of(error)) from error
+        except KeyboardInterrupt as interrupt:
+            raise typer.Exit(errors.INTERRUPTED) from interrupt
+
+
+app = typer.Typer(
+    name="twitter",
+    help=HELP,
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(dev)
+app.command("import")(import_)
+app.command()(demo)
+app.command("log")(show_log)
+app.command()(rebuild)
+app.command()(verify)

@@ -1,0 +1,82 @@
+"""Where the commands find the system: the environment, else the ``twitter dev`` that runs, else the usual ports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.cli.dev.state import DevState, running_state
+from services.cli.errors import USAGE, CommandFailed
+from services.common.settings import DatabaseUrl, RedisUrl, sqlite_path
+
+DataOption = Annotated[
+    Path, typer.Option("--data", help="Directory of the local system's data.", envvar="DATA_DIR", show_envvar=True)
+]
+
+
+class CliSettings(BaseSettings):
+    """What the environment says about the system; everything is optional."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    redis_url: RedisUrl | None = Field(None, description="The Redis that holds the log.", repr=False)
+    read_service_url: str | None = Field(None, description="Base URL of the read service.")
+    write_service_url: str | None = Field(None, description="Base URL of the write service.")
+    owner_url: str | None = Field(None, description="Base URL of the db-updater's internal port.")
+    database_url: DatabaseUrl | None = Field(None, description="The owner's database: sqlite:///path or a bare path.")
+    archive_dir: Path | None = Field(None, description="The owner's archive; default: beside the database.")
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Where one running system is."""
+
+    redis_url: str
+    read_url: str
+    write_url: str
+    owner_url: str
+    database_path: Path
+    archive_dir: Path
+
+
+def find_system(data_dir: Path, settings: CliSettings | None = None) -> System:
+    """Say where the system is: environment first, then the ``twitter dev`` on ``data_dir``, then the defaults."""
+    chosen = settings or read_settings()
+    running = running_state(data_dir) or DevState.at_usual_ports(data_dir)
+    database_path = sqlite_path(chosen.database_url) if chosen.database_url else Path(running.database_path)
+    return System(
+        redis_url=chosen.redis_url or running.redis_url,
+        read_url=(chosen.read_service_url or running.read_url).rstrip("/"),
+        write_url=(chosen.write_service_url or running.write_url).rstrip("/"),
+        owner_url=(chosen.owner_url or running.owner_url).rstrip("/"),
+        database_path=database_path,
+        archive_dir=chosen.archive_dir or database_path.parent / "archive",
+    )
+
+
+def system_of(state: DevState) -> System:
+    """The system that a ``twitter dev`` has published, whatever the environment says."""
+    database_path = Path(state.database_path)
+    return System(
+        redis_url=state.redis_url,
+        read_url=state.read_url,
+        write_url=state.write_url,
+        owner_url=state.owner_url,
+        database_path=database_path,
+        archive_dir=database_path.parent / "archive",
+    )
+
+
+def read_settings() -> CliSettings:
+    """Read the environment. Raises CommandFailed that names the variable which is wrong."""
+    try:
+        return CliSettings()
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise CommandFailed(f"{str(problem['loc'][0]).upper()}: {reason}", USAGE) from error

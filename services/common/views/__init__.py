@@ -1,0 +1,24 @@
+"""The views: read-only query functions over the public tables, free of HTTP."""
+
+from services.common.views.home_timeline import home
+from services.common.views.reader import Reader
+from services.common.views.shapes import Answer, HomeTweetView, Page, TweetView, UserView, Window
+from services.common.views.tweets import tweet, tweets_by_author
+from services.common.views.users import followers, following, user, user_by_username
+
+__all__ = [
+    "Answer",
+    "HomeTweetView",
+    "Page",
+    "Reader",
+    "TweetView",
+    "UserView",
+    "Window",
+    "followers",
+    "following",
+    "home",
+    "tweet",
+    "tweets_by_author",
+    "user",
+    "user_by_username",
+]

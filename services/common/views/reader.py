@@ -1,0 +1,71 @@
+"""A read-only connection that runs compiled statements at the driver's speed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from sqlalchemy import CompoundSelect, Engine, Select, select
+from sqlmodel import col
+
+from services.common.models import Applied
+
+Row = tuple[Any, ...]
+Statement = Select[Any] | CompoundSelect[Any]
+"""A query; what varies in it is a ``bindparam``."""
+
+_POSITION = select(col(Applied.position))
+
+
+class Reader:
+    """One connection of an engine made by ``open_reader``, for one thread at a time.
+
+    Statements are SQLAlchemy selects, compiled once an engine and then run on the driver's own connection, which
+    keeps them prepared: a primary-key look-up takes 10 µs so, and 100 µs through ``Connection.execute``.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._checked_out = engine.raw_connection()
+        self._connection: Any = self._checked_out.driver_connection
+        dialect: Any = type(engine.dialect)
+        self._dialect = dialect(paramstyle="named")
+        self._compiled: dict[Statement, tuple[str, dict[str, object]]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def rows(self, statement: Statement, **parameters: object) -> list[Row]:
+        """All rows of a statement."""
+        compiled = self._compiled.get(statement)
+        if compiled is None:
+            compiled = self._compiled[statement] = self._compile(statement)
+        text, constants = compiled
+        rows: list[Row] = self._connection.execute(text, constants | parameters).fetchall()
+        return rows
+
+    def position(self) -> int:
+        """The position that the rows read now belong to."""
+        position: int = self.rows(_POSITION)[0][0]
+        return position
+
+    @contextmanager
+    def transaction(self) -> Iterator[int]:
+        """Everything read inside belongs to one state; yields its position."""
+        self._connection.execute("BEGIN")
+        try:
+            yield self.position()
+        finally:
+            self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Give the connection back to the engine."""
+        self._checked_out.close()
+
+    def _compile(self, statement: Statement) -> tuple[str, dict[str, object]]:
+        """The text and the values that are part of the statement itself (SQLAlchemy binds an OFFSET 0, for one)."""
+        compiled = statement.compile(dialect=self._dialect)
+        return str(compiled), {name: bind.value for name, bind in compiled.binds.items() if not bind.required}

@@ -1,0 +1,85 @@
+"""What the views take and give. The field names of the views are the wire format (DESIGN section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+from services.common.ids import BEGINNING, POSITION_MAX
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class UserView:
+    """An account as everybody may see it. ``created_at`` is RFC 3339 in UTC."""
+
+    id: int
+    username: str
+    created_at: str
+    followers_count: int
+    following_count: int
+
+
+@dataclass(slots=True)
+class TweetView:
+    """A tweet with its counters and its author."""
+
+    id: int
+    content: str
+    user_id: int
+    created_at: str
+    likes: int
+    retweets: int
+    user: UserView
+
+
+@dataclass(slots=True)
+class HomeTweetView(TweetView):
+    """A tweet as it appears on a home timeline; ``retweeted_by`` is who brought it there, None for its author."""
+
+    retweeted_by: UserView | None
+
+
+class Window(NamedTuple):
+    """Which part of a list, newest first: at most ``limit`` items with ``since_id`` < cursor < ``max_id``."""
+
+    limit: int
+    max_id: int = POSITION_MAX + 1
+    since_id: int = BEGINNING
+
+    @property
+    def is_first_page(self) -> bool:
+        """Whether nothing can lie above this window."""
+        return self.max_id > POSITION_MAX
+
+
+@dataclass(slots=True)
+class Page(Generic[T]):
+    """Items newest first, the cursors of the first and the last one, and whether there are older ones.
+
+    The cursors are None for a page without items.
+    """
+
+    items: list[T]
+    newest: int | None
+    oldest: int | None
+    has_more: bool
+
+
+class Answer(NamedTuple, Generic[T]):
+    """What a view found, and the position of the state it found it in."""
+
+    read_position: int
+    value: T
+
+
+def page_of(rows: list[tuple[int, T]], limit: int) -> Page[T]:
+    """The page made of (cursor, item) rows, of which one more than ``limit`` was asked for."""
+    shown = rows[:limit]
+    return Page(
+        items=[item for _, item in shown],
+        newest=shown[0][0] if shown else None,
+        oldest=shown[-1][0] if shown else None,
+        has_more=len(rows) > limit,
+    )

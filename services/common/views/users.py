@@ -1,0 +1,95 @@
+"""Users: one by id or name, and who follows whom."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Select, bindparam, select
+from sqlmodel import col
+
+from services.common.ids import created_at
+from services.common.models import Applied, Follow, User
+from services.common.views.reader import Reader, Row
+from services.common.views.shapes import Answer, Page, UserView, Window, page_of
+
+USER_COLUMNS: Final[tuple[Any, ...]] = (
+    col(User.id),
+    col(User.username),
+    col(User.position).label("user_position"),
+    col(User.followers_count),
+    col(User.following_count),
+)
+
+# A look-up reads the applied position and the row in one statement, so it needs no transaction around it.
+_USER_BY_ID = (
+    select(col(Applied.position), *USER_COLUMNS)
+    .select_from(Applied)
+    .outerjoin(User, col(User.id) == bindparam("user_id"))
+)
+_USER_BY_NAME = (
+    select(col(Applied.position), *USER_COLUMNS)
+    .select_from(Applied)
+    .outerjoin(User, col(User.username_lower) == bindparam("username_lower"))
+)
+
+
+def _followed_page(listed: Any, of: Any) -> Select[Any]:
+    return (
+        select(col(Follow.position), *USER_COLUMNS)
+        .join(User, col(User.id) == listed)
+        .where(
+            of == bindparam("user_id"),
+            col(Follow.position) < bindparam("max_id"),
+            col(Follow.position) > bindparam("since_id"),
+        )
+        .order_by(col(Follow.position).desc())
+        .limit(bindparam("rows_max"))
+    )
+
+
+_FOLLOWERS = _followed_page(listed=col(Follow.follower_id), of=col(Follow.followee_id))
+_FOLLOWING = _followed_page(listed=col(Follow.followee_id), of=col(Follow.follower_id))
+
+
+def user_view(row: Row) -> UserView:
+    """Make a user of the values of ``USER_COLUMNS``."""
+    user_id, username, position, followers_count, following_count = row
+    return UserView(user_id, username, created_at(position), followers_count, following_count)
+
+
+def user(reader: Reader, user_id: int) -> Answer[UserView | None]:
+    """The user with this id, None if there is none."""
+    return _one(reader.rows(_USER_BY_ID, user_id=user_id)[0])
+
+
+def user_by_username(reader: Reader, username: str) -> Answer[UserView | None]:
+    """The user with this name in any case, None if there is none."""
+    return _one(reader.rows(_USER_BY_NAME, username_lower=username.lower())[0])
+
+
+def followers(reader: Reader, user_id: int, window: Window) -> Answer[Page[UserView] | None]:
+    """Who follows this user, newest follow first; None if there is no such user."""
+    return _follow_list(reader, _FOLLOWERS, user_id, window)
+
+
+def following(reader: Reader, user_id: int, window: Window) -> Answer[Page[UserView] | None]:
+    """Whom this user follows, newest follow first; None if there is no such user."""
+    return _follow_list(reader, _FOLLOWING, user_id, window)
+
+
+def _one(row: Row) -> Answer[UserView | None]:
+    return Answer(row[0], None if row[1] is None else user_view(row[1:]))
+
+
+def _follow_list(reader: Reader, statement: Select[Any], user_id: int, window: Window) -> Answer[Page[UserView] | None]:
+    with reader.transaction() as position:
+        if user(reader, user_id).value is None:
+            return Answer(position, None)
+        rows = reader.rows(
+            statement,
+            user_id=user_id,
+            max_id=window.max_id,
+            since_id=window.since_id,
+            rows_max=window.limit + 1,
+        )
+    return Answer(position, page_of([(row[0], user_view(row[1:])) for row in rows], window.limit))

@@ -1,0 +1,130 @@
+"""The reader's process: the thread that follows the log, and the HTTP that answers from its replica."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing
+from typing import Final, TypeVar
+
+import structlog
+from fastapi import FastAPI
+
+from services.common import views
+from services.common.cache import Cache
+from services.common.database import check_sqlite
+from services.common.errors import InvariantError
+from services.common.log.client import EventLog
+from services.common.telemetry import MetricsServer, create_registry
+from services.common.web import create_app as create_web_app
+from services.common.web.lifecycle import terminate_self
+from services.read.follower import Follower
+from services.read.fresh_lookups import FreshLookups
+from services.read.lookups import Lookups
+from services.read.metrics import ReadMetrics
+from services.read.replica_directory import ReplicaDirectory
+from services.read.routes import router
+from services.read.settings import ReadSettings
+from services.read.snapshot_source import SnapshotSource
+from services.read.store import Store
+
+STALE_SECONDS: Final = 2.0
+"""From this age on, answers say how old they are."""
+STOP_SECONDS_MAX: Final = 5.0
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_self) -> FastAPI:
+    """The reader's app. It listens at once, and is ready when its replica has caught up with the log."""
+    registry = create_registry(sqlite_version=check_sqlite())
+    metrics = ReadMetrics(registry)
+    store = Store(Cache(settings.cache_bytes_max))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with ExitStack() as opened:
+            opened.enter_context(closing(MetricsServer(settings.host, settings.metrics_port, registry)))
+            follower = app.state.follower = Follower(
+                opened.enter_context(closing(EventLog(settings.redis_url))),
+                opened.enter_context(closing(SnapshotSource(settings.owner_url))),
+                opened.enter_context(closing(ReplicaDirectory(settings.replica_dir))),
+                metrics,
+                adopt=_on_this_loop(store.adopt),
+                note_applied=_on_this_loop(store.note_applied),
+            )
+            metrics.observe(store.cache, applied_position=lambda: store.applied.value, lag_seconds=follower.age_seconds)
+            fresh = FreshLookups(settings.redis_url, metrics, lambda user_id: views.user(store.replica.reader, user_id))
+            app.state.lookups = Lookups(
+                store, fresh, metrics, min_position_wait_seconds=settings.min_position_wait_seconds
+            )
+            async with aclosing(fresh), _following(follower, app.state.lifecycle.fail):
+                yield
+
+    def age() -> Sequence[tuple[bytes, bytes]]:
+        seconds = app.state.follower.age_seconds()
+        return ((b"x-stale-seconds", b"%d" % seconds),) if seconds >= STALE_SECONDS else ()
+
+    app = create_web_app(
+        title="twitter-clone: read",
+        service="read",
+        lifespan=lifespan,
+        position=lambda: store.applied.value,
+        readiness=lambda: app.state.follower.readiness(),  # noqa: PLW0108 - made by the lifespan
+        registry=registry,
+        extra_headers=age,
+        stop=stop,
+    )
+    app.include_router(router)
+    return app
+
+
+def _on_this_loop(function: Callable[[T], None]) -> Callable[[T], None]:
+    """What another thread calls to have ``function`` run in this event loop; it returns when that is done."""
+    loop = asyncio.get_running_loop()
+
+    def call(argument: T) -> None:
+        done: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                function(argument)
+                done.set_result(None)
+            except BaseException as error:
+                done.set_exception(error)
+                raise
+
+        loop.call_soon_threadsafe(run)
+        done.result()
+
+    return call
+
+
+@asynccontextmanager
+async def _following(follower: Follower, fail: Callable[[InvariantError], None]) -> AsyncIterator[None]:
+    """Follow the log in a thread; at the end wait for the batch under way."""
+
+    def run() -> None:
+        try:
+            follower.run()
+        except InvariantError as error:
+            fail(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, a thread that died silently would be worse
+            failure = InvariantError(f"the follower met a bug: {error}")
+            failure.__cause__ = error
+            fail(failure)
+
+    # A daemon: neither an owner that stalls nor a full disk may keep the process from ending.
+    thread = threading.Thread(target=run, name="follower", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        follower.stop()
+        await asyncio.to_thread(thread.join, STOP_SECONDS_MAX)
+        if thread.is_alive():
+            log.warning("follower_abandoned", after_seconds=STOP_SECONDS_MAX)

@@ -1,0 +1,147 @@
+"""Look-ups in Redis of what the replica has not applied yet.
+
+Only for ids above the applied position: there an id is a position, so the entry that made it is found at once. Below
+it the replica's answer is final, and Redis must not be asked: it may still hold what was deleted since (HAZARDS 9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, cast
+
+import msgspec
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from services.common import events, keys
+from services.common.errors import LogUnavailable
+from services.common.events import PROJECTION_VERSION, Event, Malformed, TweetCreated, UserCreated
+from services.common.ids import BEGINNING, created_at, entry_id, position_from_entry_id
+from services.common.log.entry import Entry, parse
+from services.common.log.redis_errors import translated
+from services.common.views import Answer, TweetView, UserView
+from services.read.metrics import ReadMetrics
+
+ASK_SECONDS: Final = 0.3
+CONNECTIONS_MAX: Final = 16
+
+
+class WrittenThrough(msgspec.Struct):
+    """What the write service leaves under ``tweet:{id}``."""
+
+    content: str
+    user: UserView
+
+
+class FreshLookups:
+    """Asks once, within ASK_SECONDS. Raises LogUnavailable when Redis does not answer.
+
+    ``applied_user`` looks a user up in the replica, whose counters are never older than those in Redis.
+    """
+
+    def __init__(
+        self, redis_url: str, metrics: ReadMetrics, applied_user: Callable[[int], Answer[UserView | None]]
+    ) -> None:
+        pool = BlockingConnectionPool.from_url(
+            redis_url,
+            max_connections=CONNECTIONS_MAX,
+            timeout=ASK_SECONDS,
+            socket_timeout=ASK_SECONDS,
+            socket_connect_timeout=ASK_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        self._redis = Redis.from_pool(pool)
+        self._metrics = metrics
+        self._applied_user = applied_user
+
+    async def tweet(self, tweet_id: int) -> TweetView | None:
+        """A tweet that was just written, None if there provably is none with this id."""
+        async with self._asking():
+            written = _decode(cast("bytes | None", await self._redis.get(keys.tweet(tweet_id))))
+            if written is not None:
+                self._metrics.count_fresh_lookup("written_through")
+                author = self._applied_user(written.user.id).value or written.user
+                return _new_tweet(tweet_id, written.content, author)
+            event = await self._event(tweet_id)
+            if not isinstance(event, TweetCreated) or event.id is not None:
+                return None
+            found = await self._author(event.user_id)
+            return None if found is None else _new_tweet(tweet_id, event.content, found)
+
+    async def user(self, user_id: int) -> UserView | None:
+        """A user who was just created, None if there provably is none with this id."""
+        async with self._asking():
+            return await self._user(user_id)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose(close_connection_pool=True)
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        try:
+            with translated():
+                async with asyncio.timeout(ASK_SECONDS):
+                    yield
+        except (LogUnavailable, TimeoutError) as error:
+            self._metrics.count_fresh_lookup("unknown")
+            raise LogUnavailable(f"no answer about an id above the applied position: {error!r}") from error
+
+    async def _author(self, user_id: int) -> UserView | None:
+        applied = self._applied_user(user_id)
+        if applied.value is None and user_id > applied.read_position:
+            return await self._user(user_id)
+        return applied.value
+
+    async def _user(self, user_id: int) -> UserView | None:
+        event = await self._event(user_id)
+        if not isinstance(event, UserCreated) or event.id is not None:
+            return None
+        return UserView(user_id, event.username, created_at(user_id), followers_count=0, following_count=0)
+
+    async def _event(self, position: int) -> Event | None:
+        """The event at a position, None if there provably is none. Raises LogUnavailable if nobody can say.
+
+        There is none above the head, nor between the entries that the log still holds; below those, it may have been
+        trimmed away.
+        """
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xrange(keys.STREAM, entry_id(position), entry_id(position))
+            pipe.hget(keys.META, "head")
+            pipe.xrange(keys.STREAM, count=1)
+            records, head, oldest = await pipe.execute()
+        if records:
+            self._metrics.count_fresh_lookup("stream")
+            return _event_of(parse(*records[0]))
+        is_kept = oldest and position_from_entry_id(oldest[0][0].decode()) < position
+        if position <= int(head or BEGINNING) and not is_kept:
+            raise LogUnavailable(f"the log is trimmed past {position}, which is not applied here")
+        self._metrics.count_fresh_lookup("absent")
+        return None
+
+
+def _decode(written_through: bytes | None) -> WrittenThrough | None:
+    """What was written through; None for what this version cannot read, as the log itself has it too."""
+    if written_through is None:
+        return None
+    try:
+        return msgspec.json.decode(written_through, type=WrittenThrough)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _event_of(entry: Entry) -> Event | None:
+    if entry.version > PROJECTION_VERSION:
+        raise LogUnavailable(f"entry {entry_id(entry.position)} needs projection version {entry.version}")
+    try:
+        return events.decode(entry.name, entry.payload)
+    except Malformed:
+        return None
+
+
+def _new_tweet(tweet_id: int, content: str, author: UserView) -> TweetView:
+    return TweetView(tweet_id, content, author.id, created_at(tweet_id), likes=0, retweets=0, user=author)

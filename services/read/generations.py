@@ -1,0 +1,30 @@
+"""What responses are made from, as the cache knows it, and what of it a batch changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from services.common.projection import AppliedBatch
+
+TWEET: Final = 1
+USER: Final = 2
+TWEETS_OF: Final = 3
+
+Name = tuple[int, int]
+
+ANY_USERNAME: Final[Name] = (4, 0)
+"""Whether a name is still free: raised by every new account, as a batch does not say by which name."""
+
+
+def changed_by(batch: AppliedBatch) -> Iterator[Name]:
+    """The generations that a batch raises."""
+    touched = batch.touched
+    for tweet_id in touched.tweets:
+        yield TWEET, tweet_id
+    for user_id in touched.users:
+        yield USER, user_id
+    for author_id in touched.authors:
+        yield TWEETS_OF, author_id
+    if batch.users_created:
+        yield ANY_USERNAME

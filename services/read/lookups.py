@@ -1,0 +1,178 @@
+"""Every read: from the cache, else from the replica, else, for an id it has not reached, from Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from services.common import views
+from services.common.cache import Flights
+from services.common.errors import ClientError
+from services.common.views import Answer, HomeTweetView, Page, Reader, TweetView, UserView, Window
+from services.common.web import problem_response
+from services.read.fresh_lookups import FreshLookups
+from services.read.generations import ANY_USERNAME, TWEET, TWEETS_OF, USER, Name
+from services.read.metrics import ReadMetrics
+from services.read.paging import link_header
+from services.read.store import Encoded, Store
+
+T = TypeVar("T")
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def _not_found(code: str, detail: str) -> Encoded:
+    return Encoded(404, bytes(problem_response(404, code, detail).body))
+
+
+TWEET_NOT_FOUND: Final = _not_found("tweet_not_found", "Tweet not found")
+USER_NOT_FOUND: Final = _not_found("user_not_found", "User not found")
+NOTHING_YET: Final = Encoded(200, b"[]")
+
+
+class Lookups:
+    """For the thread of the event loop. All but home timelines run in it, as they take less than a thread costs."""
+
+    def __init__(
+        self, store: Store, fresh: FreshLookups, metrics: ReadMetrics, *, min_position_wait_seconds: float
+    ) -> None:
+        self._store = store
+        self._fresh = fresh
+        self._metrics = metrics
+        self._min_position_wait_seconds = min_position_wait_seconds
+        self._flights = Flights()
+
+    @property
+    def applied_position(self) -> int:
+        """Everything up to here is in what is looked up from now on."""
+        return self._store.applied.value
+
+    async def reach(self, min_position: int) -> None:
+        """Wait until a position is applied. Raises PositionNotReached, or a 400 for one that nobody can have seen."""
+        applied = self._store.applied
+        if min_position <= applied.value:
+            return
+        if applied.lies_ahead(min_position):
+            raise ClientError(400, "position_in_future", "This position lies in the future")
+        with self._metrics.min_position_wait.time():
+            await applied.reach(min_position, self._min_position_wait_seconds)
+
+    async def tweet(self, tweet_id: int) -> Encoded:
+        """The tweet with this id."""
+        key = (TWEET, tweet_id)
+        if (cached := self._store.cache.get(key)) is not None:
+            return cached
+        read_position, found = views.tweet(self._store.replica.reader, tweet_id)
+        if found is not None:
+            return self._keep(key, _ok(found), read_position, [key, (USER, found.user_id)])
+        if tweet_id <= read_position:
+            return self._keep(key, TWEET_NOT_FOUND, read_position, [key])
+        fresh = await self._share_fresh(key, lambda: self._fresh.tweet(tweet_id))
+        return TWEET_NOT_FOUND if fresh is None else _ok(fresh)
+
+    async def user(self, user_id: int) -> Encoded:
+        """The user with this id."""
+        key = (USER, user_id)
+        if (cached := self._store.cache.get(key)) is not None:
+            return cached
+        read_position, found = views.user(self._store.replica.reader, user_id)
+        if found is not None:
+            return self._keep(key, _ok(found), read_position, [key])
+        if user_id <= read_position:
+            return self._keep(key, USER_NOT_FOUND, read_position, [key])
+        fresh = await self._share_fresh(key, lambda: self._fresh.user(user_id))
+        return USER_NOT_FOUND if fresh is None else _ok(fresh)
+
+    async def user_by_username(self, username: str) -> Encoded:
+        """The user with this name, as of the applied position: a name says nothing of when it was taken."""
+        key = ("username", username.lower())
+        if (cached := self._store.cache.get(key)) is not None:
+            return cached
+        read_position, found = views.user_by_username(self._store.replica.reader, username)
+        if found is not None:
+            return self._keep(key, _ok(found), read_position, [(USER, found.id)])
+        return self._keep(key, USER_NOT_FOUND, read_position, [ANY_USERNAME])
+
+    async def tweets_by_author(self, user_id: int, window: Window, offset: int) -> Encoded:
+        """A page of a user's tweets."""
+        return await self._list(
+            f"/users/{user_id}/tweets",
+            user_id,
+            window,
+            lambda reader: views.tweets_by_author(reader, user_id, window, offset),
+            lambda _: [(TWEETS_OF, user_id)],
+            offset=offset,
+        )
+
+    async def followers(self, user_id: int, window: Window) -> Encoded:
+        """A page of who follows a user."""
+        path = f"/users/{user_id}/followers"
+        return await self._list(path, user_id, window, lambda reader: views.followers(reader, user_id, window), _users)
+
+    async def following(self, user_id: int, window: Window) -> Encoded:
+        """A page of whom a user follows."""
+        path = f"/users/{user_id}/following"
+        return await self._list(path, user_id, window, lambda reader: views.following(reader, user_id, window), _users)
+
+    async def home(self, user_id: int, window: Window) -> Encoded:
+        """A page of a user's home timeline; made from too much to be worth caching."""
+        path = f"/users/{user_id}/home"
+        applied_position = self._store.applied.value
+
+        def load() -> Awaitable[Answer[Page[HomeTweetView] | None]]:
+            return self._store.replica.run(lambda reader: views.home(reader, user_id, window))
+
+        answer = await self._flights.share(
+            (path, window), load, is_good_enough=lambda answer: answer.read_position >= applied_position
+        )
+        if answer.value is None:
+            return await self._list_of_nobody(user_id)
+        return _page(path, answer.value, window)
+
+    async def _list(
+        self,
+        path: str,
+        user_id: int,
+        window: Window,
+        view: Callable[[Reader], Answer[Page[T] | None]],
+        also_made_from: Callable[[Page[T]], list[Name]],
+        *,
+        offset: int = 0,
+    ) -> Encoded:
+        key = (path, window, offset)
+        if (cached := self._store.cache.get(key)) is not None:
+            return cached
+        read_position, page = view(self._store.replica.reader)
+        if page is None:
+            return await self._list_of_nobody(user_id)
+        return self._keep(key, _page(path, page, window), read_position, [(USER, user_id), *also_made_from(page)])
+
+    async def _list_of_nobody(self, user_id: int) -> Encoded:
+        """The answer for a list whose user the replica does not have: she may be too new to have anything in it."""
+        found = await self.user(user_id)
+        return found if found.status == 404 else NOTHING_YET
+
+    async def _share_fresh(self, key: Name, load: Callable[[], Awaitable[T | None]]) -> T | None:
+        if self._store.applied.lies_ahead(key[1]):
+            return None
+        # That there is none yet says nothing to somebody who asks later.
+        return await self._flights.share(key, load, is_good_enough=lambda found: found is not None)
+
+    def _keep(self, key: Hashable, encoded: Encoded, read_position: int, made_from: list[Name]) -> Encoded:
+        size_bytes = len(encoded.body) + len(encoded.link or "")
+        self._store.cache.fill(key, encoded, size_bytes=size_bytes, read_position=read_position, made_from=made_from)
+        return encoded
+
+
+def _ok(found: TweetView | UserView) -> Encoded:
+    return Encoded(200, _encode(found))
+
+
+def _page(path: str, page: Page[Any], window: Window) -> Encoded:
+    return Encoded(200, _encode(page.items), link_header(path, page, window))
+
+
+def _users(page: Page[UserView]) -> list[Name]:
+    return [(USER, listed.id) for listed in page.items]

@@ -1,0 +1,78 @@
+"""What the read service counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from services.common.cache import Cache
+
+_WAIT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class ReadMetrics:
+    """How the replica follows, and what reads wait for."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.entries_applied = Counter(
+            "entries_applied_total", "Entries of the log applied to the replica.", registry=registry
+        )
+        self.batches_applied = Counter(
+            "batches_applied_total", "Transactions in which they were applied.", registry=registry
+        )
+        self.snapshots_taken = Counter(
+            "snapshots_taken_total", "Snapshots fetched from the owner and put into service.", registry=registry
+        )
+        self.min_position_wait = Histogram(
+            "min_position_wait_seconds",
+            "Time that reads with X-Min-Position waited for a position not yet applied.",
+            buckets=_WAIT_BUCKETS,
+            registry=registry,
+        )
+        self._fresh_lookups = Counter(
+            "fresh_lookups_total", "Look-ups in Redis of ids above the applied position.", ["result"], registry=registry
+        )
+
+    def count_fresh_lookup(self, result: str) -> None:
+        """Count a look-up by its result: written_through, stream, absent or unknown."""
+        self._fresh_lookups.labels(result).inc()
+
+    def observe(
+        self, cache: Cache[Any], *, applied_position: Callable[[], float], lag_seconds: Callable[[], float]
+    ) -> None:
+        """Show the cache and the follower as they are whenever they are asked for."""
+        CacheMetrics(cache, self._registry)
+        position = Gauge("applied_position", "How far the replica has applied the log.", registry=self._registry)
+        position.set_function(applied_position)
+        lag = Gauge(
+            "lag_seconds",
+            "Time since the replica was last known to hold all of the log.",
+            registry=self._registry,
+        )
+        lag.set_function(lag_seconds)
+
+
+class CacheMetrics(Collector):
+    """The cache's own integers: a prometheus_client Counter would cost more than a hit does."""
+
+    def __init__(self, cache: Cache[Any], registry: CollectorRegistry) -> None:
+        self._cache = cache
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the metrics as they are now."""
+        cache = self._cache
+        yield CounterMetricFamily("cache_hits", "Responses from the in-process cache.", cache.hits)
+        yield CounterMetricFamily("cache_misses", "Responses that were not in it, or out of date.", cache.misses)
+        yield CounterMetricFamily(
+            "cache_fills_refused",
+            "Responses not kept, as what they are made of changed meanwhile.",
+            cache.fills_refused,
+        )
+        yield GaugeMetricFamily("cache_bytes", "Memory of the cached responses.", cache.size_bytes)
+        yield GaugeMetricFamily("cache_entries", "Cached responses.", len(cache))

@@ -1,0 +1,62 @@
+"""Pages of a list as query parameters and Link headers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+from fastapi import Depends, Query
+
+from services.common.ids import BEGINNING, POSITION_MAX
+from services.common.views import Page, Window
+
+LIMIT_MAX: Final = 100
+LIMIT_DEFAULT: Final = 10
+HOME_LIMIT_DEFAULT: Final = 20
+OFFSET_MAX: Final = 10_000
+
+MaxId = Annotated[
+    int | None,
+    Query(ge=1, le=POSITION_MAX, description="Only what comes after this cursor of an earlier page (exclusive)."),
+]
+SinceId = Annotated[
+    int, Query(ge=0, le=POSITION_MAX, description="Only what is newer than this cursor of an earlier page (exclusive).")
+]
+Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="How many items at most.")]
+Offset = Annotated[
+    int, Query(ge=0, le=OFFSET_MAX, description="How many items to skip; cursors are better, as lists grow at the top.")
+]
+
+
+def _window(limit: Limit = LIMIT_DEFAULT, max_id: MaxId = None, since_id: SinceId = BEGINNING) -> Window:
+    return _bounded(limit, max_id, since_id)
+
+
+def _home_window(limit: Limit = HOME_LIMIT_DEFAULT, max_id: MaxId = None, since_id: SinceId = BEGINNING) -> Window:
+    return _bounded(limit, max_id, since_id)
+
+
+def _bounded(limit: int, max_id: int | None, since_id: int) -> Window:
+    return Window(limit, since_id=since_id) if max_id is None else Window(limit, max_id, since_id)
+
+
+ListWindow = Annotated[Window, Depends(_window)]
+HomeWindow = Annotated[Window, Depends(_home_window)]
+
+
+def link_header(path: str, page: Page[Any], window: Window) -> str | None:
+    """The Link header (RFC 8288) of a page: ``next`` leads to older items, ``prev`` to newer ones.
+
+    ``next`` stays within the window's ``since_id``, so that whoever catches up can walk down to where she was.
+    """
+    links = []
+    if page.has_more and page.oldest is not None:
+        bounds = {"max_id": page.oldest} | ({"since_id": window.since_id} if window.since_id else {})
+        links.append(_link(path, window.limit, bounds, "next"))
+    if page.newest is not None:
+        links.append(_link(path, window.limit, {"since_id": page.newest}, "prev"))
+    return ", ".join(links) or None
+
+
+def _link(path: str, limit: int, bounds: dict[str, int], relation: str) -> str:
+    return f'<{path}?{urlencode({"limit": limit, **bounds})}>; rel="{relation}"'

@@ -1,0 +1,100 @@
+"""``twitter import`` against the real system, killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import pytest
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from services.common.database import open_reader
+from services.common.ids import BEGINNING
+from services.common.log.client import EventLog
+from services.common.models import Follow, Tweet, User
+from tests.support.process import REPOSITORY, Program
+from tests.support.system import System
+from tests.support.wait import eventually
+
+PEOPLE: Final = 30
+TWEETS: Final = 400
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def _write_inputs(directory: Path) -> list[str]:
+    edges, tweets = directory / "ring.edges", directory / "tweets.txt"
+    edges.write_text("".join(f"{person} {(person + 1) % PEOPLE}\n" for person in range(PEOPLE)))
+    # Each text twice, so that a tweet in doubt cannot be settled by its text alone.
+    tweets.write_text("".join(f"tweet {number % (TWEETS // 2)}\n" for number in range(TWEETS)))
+    return ["--edges", str(edges), "--tweets-txt", str(tweets)]
+
+
+def _twitter_import(system: System, directory: Path, *arguments: str) -> Program:
+    return Program(
+        "import",
+        [sys.executable, "-m", "services.cli", "import", *arguments, "--data", str(directory)],
+        directory,
+        {
+            "PYTHONPATH": str(REPOSITORY),
+            "READ_SERVICE_URL": system.readers[0].url,
+            "WRITE_SERVICE_URL": system.writers[0].url,
+        },
+    )
+
+
+def test_an_import_killed_in_the_middle_applies_every_row_once(fresh_system: System, tmp_path: Path) -> None:
+    """kill -9 twice while tweets are on their way, then to the end: each row is there once, none is refused."""
+    arguments = _write_inputs(tmp_path)
+    program = _twitter_import(fresh_system, tmp_path, *arguments)
+    for tweets_done in (TWEETS // 4, TWEETS // 2):
+        program.start()
+        eventually(lambda wanted=tweets_done: _tweets_done(tmp_path) >= wanted, 60, lambda: program.log_tail)  # type: ignore[misc]
+        program.kill()
+    program.start()
+    assert program.wait(60) == 0, program.log_tail
+
+    log = EventLog(fresh_system.redis.url)
+    fresh_system.wait_until_applied(log.head())
+    names = Counter(entry.name for entry in log.read(BEGINNING, entries_max=10_000))
+    log.close()
+    assert names["tweet_created"] == TWEETS
+    assert names["user_created"] == PEOPLE
+    engine = open_reader(fresh_system.database_path)
+    with engine.begin() as connection:
+        contents = Counter(connection.execute(select(col(Tweet.content))).scalars())
+        assert set(contents.values()) == {2}
+        assert connection.execute(select(func.count()).select_from(User)).scalar_one() == PEOPLE
+        assert connection.execute(select(func.count()).select_from(Follow)).scalar_one() == 2 * PEOPLE
+    engine.dispose()
+
+
+def _tweets_done(directory: Path) -> int:
+    journals = list((directory / "import").glob("*.journal"))
+    if not journals:
+        return 0
+    lines = journals[0].read_bytes().rpartition(b"\n")[0].splitlines()
+    return sum(1 for line in lines if (record := json.loads(line))[0] == "done" and record[2] > 0)
+
+
+def test_refusals_are_reported_and_the_exit_code_tells(system: System, tmp_path: Path) -> None:
+    """Counts by code, a file with each refusal and its reason, exit code 1; the good rows are there."""
+    rows = tmp_path / "rows.ndjson"
+    rows.write_text(
+        '{"username": "import_ok", "email": "import_ok@example.com"}\n'
+        '{"username": "no spaces", "email": "spaces@example.com"}\n'
+        '{"username": "import_ok", "content": "fine"}\n'
+        '{"username": "import_ok", "content": "   "}\n'
+    )
+    program = _twitter_import(system, tmp_path, str(rows), "--json")
+    program.start()
+    assert program.wait(60) == 1
+    report = json.loads(program.log[program.log.index("{\n") :])
+    assert report["applied"] == {"user": 1, "tweet": 1}
+    assert report["refused_by_code"] == {"validation_error": 2}
+    refusals = [json.loads(line) for line in Path(report["refusals_file"]).read_text().splitlines()]
+    assert [(refusal["line"], refusal["status"]) for refusal in refusals] == [(2, 422), (4, 422)]

@@ -1,0 +1,334 @@
+"""The views on a real SQLite file that the real projection filled, against slow and simple oracles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+from services.common import events, projection, views
+from services.common.database import open_reader, open_writer
+from services.common.events import (
+    Event,
+    TweetCreated,
+    TweetLiked,
+    TweetRetweeted,
+    UserCreated,
+    UserFollowed,
+    UserUnfollowed,
+)
+from services.common.ids import created_at
+from services.common.log.entry import Entry
+from services.common.views import Answer, Page, Reader, Window, home_timeline
+from tests.support.logbook import chained
+
+
+class Database:
+    """A database that holds what the projection makes of events; ``entries`` are those applied so far."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "views.db"
+        self.entries: list[Entry] = []
+        self.writer = open_writer(self.path, "off")
+        self.engine: Engine = open_reader(self.path)
+        with self.writer.begin() as connection:
+            projection.create_tables(connection)
+        self.reader = Reader(self.engine)
+
+    def add(self, *happened: Event) -> list[int]:
+        """Apply events; returns their positions."""
+        entries = chained(happened, self.entries[-1].position if self.entries else 0)
+        self.apply(entries)
+        return [entry.position for entry in entries]
+
+    def apply(self, entries: list[Entry]) -> None:
+        """Apply entries that continue from those applied so far."""
+        with self.writer.begin() as connection:
+            projection.apply(connection, entries)
+        self.entries += entries
+
+    def users(self, *names: str) -> list[int]:
+        """Create users; returns their ids."""
+        return self.add(*(UserCreated(username=name) for name in names))
+
+    def close(self) -> None:
+        self.reader.close()
+        self.engine.dispose()
+        self.writer.dispose()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty database."""
+    made = Database(tmp_path)
+    yield made
+    made.close()
+
+
+def pages(view: Callable[[Window], Answer[Page[Any] | None]], limit: int) -> list[list[Any]]:
+    """All pages of a list, walked down by their cursors."""
+    found, window = [], Window(limit)
+    while True:
+        page = view(window).value
+        assert page is not None
+        found.append(page.items)
+        if not page.has_more:
+            return found
+        assert page.oldest is not None
+        window = Window(limit, max_id=page.oldest)
+
+
+def test_a_tweet_is_shown_with_its_counters_and_its_author_in_the_wire_format(database: Database) -> None:
+    """DESIGN section 5, field by field and in this order."""
+    ada, bob = database.users("Ada", "bob")
+    (tweet,) = database.add(TweetCreated(user_id=ada, content="hello"))
+    position = database.add(
+        TweetLiked(tweet_id=tweet, user_id=bob),
+        TweetLiked(tweet_id=tweet),
+        TweetRetweeted(tweet_id=tweet, user_id=bob),
+        UserFollowed(follower_id=bob, followee_id=ada),
+    )[-1]
+    answer = views.tweet(database.reader, tweet)
+    assert answer.read_position == position
+    assert msgspec.json.encode(answer.value) == msgspec.json.encode(
+        {
+            "id": tweet,
+            "content": "hello",
+            "user_id": ada,
+            "created_at": created_at(tweet),
+            "likes": 2,
+            "retweets": 1,
+            "user": {
+                "id": ada,
+                "username": "Ada",
+                "created_at": created_at(ada),
+                "followers_count": 1,
+                "following_count": 0,
+            },
+        }
+    )
+
+
+def test_what_does_not_exist_is_none_at_a_position(database: Database) -> None:
+    """A negative answer says of which state it is, too."""
+    (ada,) = database.users("ada")
+    nobody = ada + 1
+    assert views.tweet(database.reader, nobody) == Answer(ada, None)
+    assert views.user(database.reader, nobody) == Answer(ada, None)
+    assert views.user_by_username(database.reader, "bob") == Answer(ada, None)
+    for view in (views.tweets_by_author, views.followers, views.following, views.home):
+        assert view(database.reader, nobody, Window(10)) == Answer(ada, None)
+
+
+def test_a_user_is_found_by_name_in_any_case(database: Database) -> None:
+    """As registered, in upper case and in lower case."""
+    (ada,) = database.users("Ada_L")
+    for name in ("Ada_L", "ada_l", "ADA_L"):
+        found = views.user_by_username(database.reader, name).value
+        assert found is not None
+        assert (found.id, found.username) == (ada, "Ada_L")
+
+
+def test_a_fixture_keeps_its_small_id_and_the_time_of_its_entry(database: Database) -> None:
+    """created_at comes from the position, never from the id."""
+    database.add(UserCreated(username="ada", id=7))
+    (position,) = database.add(TweetCreated(user_id=7, content="fixture", id=3))
+    found = views.tweet(database.reader, 3).value
+    assert found is not None
+    assert (found.id, found.created_at) == (3, created_at(position))
+
+
+def test_an_authors_tweets_page_by_offset_and_by_cursor(database: Database) -> None:
+    """Newest first; somebody else's tweets in between do not show."""
+    ada, bob = database.users("ada", "bob")
+    tweets = [
+        database.add(TweetCreated(user_id=ada, content=str(n)), TweetCreated(user_id=bob, content="b"))[0]
+        for n in range(7)
+    ]
+    newest_first = tweets[::-1]
+
+    def page(window: Window, offset: int = 0) -> Page[Any]:
+        found = views.tweets_by_author(database.reader, ada, window, offset).value
+        assert found is not None
+        return found
+
+    assert [tweet.id for tweet in page(Window(3), offset=2).items] == newest_first[2:5]
+    assert page(Window(3), offset=4).has_more is False
+    assert page(Window(3), offset=3).has_more is True
+    assert page(Window(3), offset=7) == Page([], None, None, has_more=False)
+    assert [tweet.id for tweet in page(Window(10, max_id=tweets[4], since_id=tweets[1])).items] == [
+        tweets[3],
+        tweets[2],
+    ]
+    walked = pages(lambda window: views.tweets_by_author(database.reader, ada, window), 3)
+    assert [[tweet.id for tweet in items] for items in walked] == [
+        newest_first[:3],
+        newest_first[3:6],
+        newest_first[6:],
+    ]
+
+
+def test_followers_and_followed_are_listed_by_when_they_followed(database: Database) -> None:
+    """Newest follow first; who unfollows and follows again comes first again."""
+    ada, *others = database.users("ada", "b", "c", "d", "e")
+    database.add(*(UserFollowed(follower_id=other, followee_id=ada) for other in others))
+    database.add(*(UserFollowed(follower_id=ada, followee_id=other) for other in others))
+    again = others[1]
+    database.add(UserUnfollowed(follower_id=again, followee_id=ada), UserFollowed(follower_id=again, followee_id=ada))
+    followers = pages(lambda window: views.followers(database.reader, ada, window), 3)
+    following = pages(lambda window: views.following(database.reader, ada, window), 2)
+    assert [[user.id for user in items] for items in followers] == [[again, others[3], others[2]], [others[0]]]
+    assert [[user.id for user in items] for items in following] == [others[:1:-1], others[1::-1]]
+
+
+def test_a_page_and_its_position_belong_to_one_state(database: Database) -> None:
+    """A batch committed between two statements of a page is in none of them."""
+    (ada,) = database.users("ada")
+    (tweet,) = database.add(TweetCreated(user_id=ada, content="before"))
+    with database.reader.transaction() as position:
+        (later,) = database.add(TweetCreated(user_id=ada, content="after"))
+        assert views.tweet(database.reader, later) == Answer(position, None)
+        assert position == tweet
+    assert views.tweet(database.reader, later).read_position == later
+
+
+def home_oracle(entries: list[Entry], user_id: int) -> list[tuple[int, int, int | None]]:
+    """(appearance, tweet, who retweeted it there or None) by going through the whole log, newest first."""
+    follows: set[int] = {user_id}
+    appearances: dict[tuple[int, int], int] = {}  # (tweet, by whom) -> position
+    authors: dict[int, int] = {}
+    for entry in entries:
+        match events.decode(entry.name, entry.payload):
+            case UserFollowed(follower_id=follower, followee_id=followee) if follower == user_id:
+                follows.add(followee)
+            case UserUnfollowed(follower_id=follower, followee_id=followee) if follower == user_id != followee:
+                follows.discard(followee)
+            case TweetCreated(user_id=author):
+                authors[entry.position] = author
+            case TweetRetweeted(tweet_id=tweet, user_id=by) if by is not None and tweet in authors:
+                appearances.setdefault((tweet, by), entry.position)
+    shown: dict[int, tuple[int, int | None]] = {
+        tweet: (tweet, None) for tweet, author in authors.items() if author in follows
+    }
+    for (tweet, by), position in sorted(appearances.items(), key=lambda item: item[1]):
+        if by in follows:
+            shown[tweet] = (position, by)
+    return sorted(((position, tweet, by) for tweet, (position, by) in shown.items()), reverse=True)
+
+
+USERS = 5
+actions = st.lists(
+    st.tuples(
+        st.sampled_from(["tweet", "retweet", "retweet", "follow", "unfollow"]),
+        st.integers(0, USERS - 1),
+        st.integers(0, 5),
+    ),
+    min_size=10,
+    max_size=60,
+)
+
+
+def played(script: list[tuple[str, int, int]], after: list[Entry]) -> tuple[list[int], list[Entry]]:
+    """New users, and the entries of what they do; the third number of an action picks a tweet or a user."""
+    last = after[-1].position if after else 0
+    entries = chained((UserCreated(username=f"user_{last}_{number}") for number in range(USERS)), last)
+    users = [entry.position for entry in entries]
+    tweets: list[int] = []
+    for action, actor, choice in script:
+        actor_id, other_id = users[actor], users[choice % USERS]
+        match action:
+            case "follow":
+                event: Event = UserFollowed(follower_id=actor_id, followee_id=other_id)
+            case "unfollow":
+                event = UserUnfollowed(follower_id=actor_id, followee_id=other_id)
+            case "retweet" if tweets:
+                event = TweetRetweeted(tweet_id=tweets[-1 - choice % len(tweets)], user_id=actor_id)
+            case _:
+                event = TweetCreated(user_id=actor_id, content="tweet")
+        entries += chained([event], entries[-1].position)
+        if isinstance(event, TweetCreated):
+            tweets.append(entries[-1].position)
+    return users, entries
+
+
+def test_home_shows_every_tweet_once_at_its_newest_appearance_whatever_the_page_size(database: Database) -> None:
+    """All pages together are the timeline that reading the whole log gives, and a window is what it cuts out."""
+
+    @given(script=actions, limit=st.integers(1, 4))
+    @example(script=[("follow", 0, 1), ("tweet", 1, 0), *(("retweet", actor, 0) for actor in range(USERS))], limit=1)
+    @example(script=[("tweet", 0, 0), ("follow", 0, 1), ("tweet", 1, 0), ("retweet", 0, 0)], limit=1)
+    def check(script: list[tuple[str, int, int]], limit: int) -> None:
+        users, entries = played(script, database.entries)
+        database.apply(entries)
+        for user in users[:2]:
+            expected = home_oracle(entries, user)
+            walked = pages(lambda window: views.home(database.reader, user, window), limit)  # noqa: B023
+            shown = [(item.id, item.retweeted_by and item.retweeted_by.id) for items in walked for item in items]
+            assert shown == [(tweet, by) for _, tweet, by in expected]
+            for since, _, _ in expected[::3]:
+                newer = views.home(database.reader, user, Window(100, since_id=since)).value
+                assert newer is not None
+                assert [item.id for item in newer.items] == [tweet for at, tweet, _ in expected if at > since]
+
+    check()
+
+
+@pytest.mark.parametrize("follows", [1, 30], ids=["few followed", "many followed"])
+def test_home_finds_earlier_appearances_from_the_cheaper_side(database: Database, follows: int) -> None:
+    """A tweet with ten retweets, one of them shown on the first page, is not shown again on the second."""
+    me, author, *others = database.users("me", "author", *(f"u{number}" for number in range(40)))
+    database.add(*(UserFollowed(follower_id=me, followee_id=other) for other in [author, *others[:follows]]))
+    often, once = database.add(*(TweetCreated(user_id=author, content=text) for text in ("often", "once")))
+    database.add(*(TweetRetweeted(tweet_id=often, user_id=other) for other in others[:10]))
+    walked = pages(lambda window: views.home(database.reader, me, window), 1)
+    assert [item.id for items in walked for item in items] == [often, once]
+
+
+def test_a_home_page_full_of_repetitions_is_cut_short_and_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty followed users retweet one tweet: the work of a page stays bounded, the cursor leads past them."""
+    monkeypatch.setattr(home_timeline, "APPEARANCES_MAX", 10)
+    me, *others = database.users("me", *(f"u{number}" for number in range(30)))
+    database.add(*(UserFollowed(follower_id=me, followee_id=other) for other in others))
+    old, often = database.add(TweetCreated(user_id=me, content="old"), TweetCreated(user_id=me, content="often"))
+    database.add(*(TweetRetweeted(tweet_id=often, user_id=other) for other in others))
+    walked = pages(lambda window: views.home(database.reader, me, window), 5)
+    assert [item.id for items in walked for item in items] == [often, old]
+    assert len(walked) == 4
+
+
+def test_no_view_reads_more_rows_than_it_needs(database: Database) -> None:
+    """Every statement finds its rows by an index; only the home timeline sorts, and only one row a stream."""
+    (ada,) = database.users("ada")
+    database.add(TweetCreated(user_id=ada, content="hello"))
+    for view in (views.tweets_by_author, views.followers, views.following, views.home):
+        view(database.reader, ada, Window(10))
+        view(database.reader, ada, Window(10, max_id=ada))
+    views.tweet(database.reader, ada)
+    views.user(database.reader, ada)
+    views.user_by_username(database.reader, "ada")
+    plans = list(plans_of(database.reader))
+    assert len(plans) >= 8
+    for text, plan in plans:
+        scanned = [step for step in plan if step.startswith("SCAN") and step not in ALLOWED_SCANS]
+        assert not scanned, (text, plan)
+        assert "USE TEMP B-TREE FOR ORDER BY" not in plan or "authors" in text, (text, plan)
+
+
+ALLOWED_SCANS = {"SCAN applied", "SCAN authors", "SCAN CONSTANT ROW"}
+
+
+def plans_of(reader: Reader) -> Iterator[tuple[str, list[str]]]:
+    """(text, steps of its query plan) of every statement that a reader has compiled."""
+    for statement, (text, constants) in reader._compiled.items():
+        names = statement.compile(dialect=reader._dialect).binds
+        parameters = {**dict.fromkeys(names, 1), **constants}
+        rows = reader._connection.execute(f"EXPLAIN QUERY PLAN {text}", parameters).fetchall()
+        yield text, [row[3] for row in rows]
