@@ -1,0 +1,33 @@
+"""Who acts: signed bearer tokens, the keys that sign them, and what has been revoked.
+
+Pure and independent of HTTP, the log and Redis; a service hands each part what it needs:
+
+- ``bearer_token`` takes the token out of an Authorization header, ``TokenVerifier`` says whose it is;
+- ``TokenIssuer`` signs new ones with the newest key of the ``Keyring``, which follows its file;
+- ``Revocations`` is fed from the log, one ``note`` for each revocation;
+- ``add_key`` makes the file of keys and rotates it.
+"""
+
+from services.common.auth.errors import KeysUnfit
+from services.common.auth.header import bearer_token
+from services.common.auth.issuer import TokenIssuer
+from services.common.auth.key_file import add_key
+from services.common.auth.keyring import Keyring
+from services.common.auth.metrics import AuthMetrics
+from services.common.auth.revocations import Revocations, check_not_revoked
+from services.common.auth.tokens import Claims, TokenKind
+from services.common.auth.verifier import TokenVerifier
+
+__all__ = [
+    "AuthMetrics",
+    "Claims",
+    "Keyring",
+    "KeysUnfit",
+    "Revocations",
+    "TokenIssuer",
+    "TokenKind",
+    "TokenVerifier",
+    "add_key",
+    "bearer_token",
+    "check_not_revoked",
+]
