@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-charts docs check lint types fmt lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-charts docs check lint types fmt docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -22,8 +22,11 @@ setup: ## Create or update the virtual environment (every target does it when ne
 dev: setup ## Start the whole system here and show its logs; Ctrl-C stops it
 	@$(BIN)/twitter dev
 
+DEMO_DATA ?= ../shared/data
+DEMO_INPUT = $(if $(wildcard $(DEMO_DATA)/tweets.txt),--graph $(DEMO_DATA)/socfb-Reed98.edges --tweets $(DEMO_DATA)/tweets.txt)
+
 demo: setup ## Start the system, load real input, and print what a reader sees and a summary
-	@$(BIN)/twitter demo
+	@$(BIN)/twitter demo $(DEMO_INPUT) $(ARGS)
 
 test: check ## Run everything: check, then the unit, contract and integration tests
 	$(PYTEST) $(ARGS)
@@ -57,6 +60,9 @@ fmt: setup ## Format the code and repair what the linter can repair
 
 docs: setup ## Write the tables of README.md and docs that are made from the code
 	$(BIN)/python script/reference
+
+docs: setup ## Write the tables in README.md and docs/metrics.md from the code
+	@$(BIN)/python script/reference
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'

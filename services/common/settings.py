@@ -63,19 +63,11 @@ class ServiceSettings(BaseSettings):
         description="The Redis or Valkey that holds the log.",
         repr=False,  # may hold a password
     )
-    database_url: DatabaseUrl = Field(
-        "sqlite:///./data/twitter.db", description="The owner's SQLite file, as sqlite:/// URL or as a bare path."
-    )
     host: str = Field("127.0.0.1", description="Address to listen on, for the API and the metrics.")
     port: Port
     metrics_port: MetricsPort
     log_level: LogLevel = Field("info", description="Lowest level that is logged: debug, info, warning or error.")
     log_format: LogFormat = Field("auto", description="json, console, or auto: console on a terminal, else json.")
-
-    @property
-    def database_path(self) -> Path:
-        """The file that DATABASE_URL names."""
-        return sqlite_path(self.database_url)
 
 
 SettingsType = TypeVar("SettingsType", bound=ServiceSettings)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from services.common.settings import MetricsPort, Port, ServiceSettings
+from services.common.settings import DatabaseUrl, MetricsPort, Port, ServiceSettings, sqlite_path
 
 
 class OwnerSettings(ServiceSettings):
@@ -14,6 +14,9 @@ class OwnerSettings(ServiceSettings):
 
     port: Port = 8002
     metrics_port: MetricsPort = 9102
+    database_url: DatabaseUrl = Field(
+        "sqlite:///./data/twitter.db", description="The SQLite file, as sqlite:/// URL or as a bare path."
+    )
     log_retention_seconds: int = Field(
         3600, ge=0, description="How long entries stay in the log after they were archived, for readers that lag."
     )
@@ -26,6 +29,11 @@ class OwnerSettings(ServiceSettings):
     archive_dir: Path | None = Field(
         None, description="Where the archive is; by default `archive` beside the database."
     )
+
+    @property
+    def database_path(self) -> Path:
+        """The file that DATABASE_URL names."""
+        return sqlite_path(self.database_url)
 
     @property
     def snapshot_directory(self) -> Path:

@@ -23,7 +23,7 @@ from services.common.web.lifecycle import terminate_self
 from services.read.follower import Follower
 from services.read.fresh_lookups import FreshLookups
 from services.read.lookups import Lookups
-from services.read.metrics import ReadMetrics
+from services.read.metrics import CacheMetrics, ReadMetrics
 from services.read.replica_directory import ReplicaDirectory
 from services.read.routes import router
 from services.read.settings import ReadSettings
@@ -44,6 +44,8 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
     registry = create_registry(sqlite_version=check_sqlite())
     metrics = ReadMetrics(registry)
     store = Store(Cache(settings.cache_bytes_max))
+    CacheMetrics(store.cache, registry)
+    metrics.applied_position.set_function(lambda: store.applied.value)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -57,7 +59,7 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
                 adopt=_on_this_loop(store.adopt),
                 note_applied=_on_this_loop(store.note_applied),
             )
-            metrics.observe(store.cache, applied_position=lambda: store.applied.value, lag_seconds=follower.age_seconds)
+            metrics.lag_seconds.set_function(follower.age_seconds)
             fresh = FreshLookups(settings.redis_url, metrics, lambda user_id: views.user(store.replica.reader, user_id))
             app.state.lookups = Lookups(
                 store, fresh, metrics, min_position_wait_seconds=settings.min_position_wait_seconds

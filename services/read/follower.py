@@ -134,8 +134,8 @@ class Follower:
         asked_at = time.monotonic()
         if entries:
             self._note_applied(replica.apply(entries))
-            self._metrics.batches_applied.inc()
-            self._metrics.entries_applied.inc(len(entries))
+            self._metrics.applied_batches.inc()
+            self._metrics.applied_entries.inc(len(entries))
         if len(entries) < BATCH_ENTRIES_MAX:
             self._current_at = asked_at
             self._is_backfilling = False

@@ -10,6 +10,7 @@ import msgspec
 from services.common import views
 from services.common.cache import Flights
 from services.common.errors import ClientError
+from services.common.ids import BEGINNING
 from services.common.views import Answer, HomeTweetView, Page, Reader, TweetView, UserView, Window
 from services.common.web import problem_response
 from services.read.fresh_lookups import FreshLookups
@@ -19,6 +20,7 @@ from services.read.paging import link_header
 from services.read.store import Encoded, Store
 
 T = TypeVar("T")
+HomeAnswer = Answer[Page[HomeTweetView] | None]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -66,9 +68,9 @@ class Lookups:
             return cached
         read_position, found = views.tweet(self._store.replica.reader, tweet_id)
         if found is not None:
-            return self._keep(key, _ok(found), read_position, [key, (USER, found.user_id)])
+            return self._keep(key, _ok(found, read_position), [key, (USER, found.user_id)])
         if tweet_id <= read_position:
-            return self._keep(key, TWEET_NOT_FOUND, read_position, [key])
+            return self._keep(key, TWEET_NOT_FOUND._replace(read_position=read_position), [key])
         fresh = await self._share_fresh(key, lambda: self._fresh.tweet(tweet_id))
         return TWEET_NOT_FOUND if fresh is None else _ok(fresh)
 
@@ -79,9 +81,9 @@ class Lookups:
             return cached
         read_position, found = views.user(self._store.replica.reader, user_id)
         if found is not None:
-            return self._keep(key, _ok(found), read_position, [key])
+            return self._keep(key, _ok(found, read_position), [key])
         if user_id <= read_position:
-            return self._keep(key, USER_NOT_FOUND, read_position, [key])
+            return self._keep(key, USER_NOT_FOUND._replace(read_position=read_position), [key])
         fresh = await self._share_fresh(key, lambda: self._fresh.user(user_id))
         return USER_NOT_FOUND if fresh is None else _ok(fresh)
 
@@ -92,8 +94,8 @@ class Lookups:
             return cached
         read_position, found = views.user_by_username(self._store.replica.reader, username)
         if found is not None:
-            return self._keep(key, _ok(found), read_position, [(USER, found.id)])
-        return self._keep(key, USER_NOT_FOUND, read_position, [ANY_USERNAME])
+            return self._keep(key, _ok(found, read_position), [(USER, found.id)])
+        return self._keep(key, USER_NOT_FOUND._replace(read_position=read_position), [ANY_USERNAME])
 
     async def tweets_by_author(self, user_id: int, window: Window, offset: int) -> Encoded:
         """A page of a user's tweets."""
@@ -121,15 +123,16 @@ class Lookups:
         path = f"/users/{user_id}/home"
         applied_position = self._store.applied.value
 
-        def load() -> Awaitable[Answer[Page[HomeTweetView] | None]]:
+        def load() -> Awaitable[HomeAnswer]:
             return self._store.replica.run(lambda reader: views.home(reader, user_id, window))
 
-        answer = await self._flights.share(
-            (path, window), load, is_good_enough=lambda answer: answer.read_position >= applied_position
-        )
+        def is_new_enough(answer: HomeAnswer) -> bool:
+            return answer.read_position >= applied_position
+
+        answer = await self._flights.share((path, window), load, is_good_enough=is_new_enough)
         if answer.value is None:
             return await self._list_of_nobody(user_id)
-        return _page(path, answer.value, window)
+        return _page(path, answer.value, window, answer.read_position)
 
     async def _list(
         self,
@@ -147,7 +150,7 @@ class Lookups:
         read_position, page = view(self._store.replica.reader)
         if page is None:
             return await self._list_of_nobody(user_id)
-        return self._keep(key, _page(path, page, window), read_position, [(USER, user_id), *also_made_from(page)])
+        return self._keep(key, _page(path, page, window, read_position), [(USER, user_id), *also_made_from(page)])
 
     async def _list_of_nobody(self, user_id: int) -> Encoded:
         """The answer for a list whose user the replica does not have: she may be too new to have anything in it."""
@@ -157,21 +160,26 @@ class Lookups:
     async def _share_fresh(self, key: Name, load: Callable[[], Awaitable[T | None]]) -> T | None:
         if self._store.applied.lies_ahead(key[1]):
             return None
-        # That there is none yet says nothing to somebody who asks later.
-        return await self._flights.share(key, load, is_good_enough=lambda found: found is not None)
+        # What was found may embed an author as of the position where the load began, and that there was nothing yet
+        # says nothing to somebody who asks later.
+        return await self._flights.share(
+            (*key, self.applied_position), load, is_good_enough=lambda found: found is not None
+        )
 
-    def _keep(self, key: Hashable, encoded: Encoded, read_position: int, made_from: list[Name]) -> Encoded:
+    def _keep(self, key: Hashable, encoded: Encoded, made_from: list[Name]) -> Encoded:
         size_bytes = len(encoded.body) + len(encoded.link or "")
-        self._store.cache.fill(key, encoded, size_bytes=size_bytes, read_position=read_position, made_from=made_from)
+        self._store.cache.fill(
+            key, encoded, size_bytes=size_bytes, read_position=encoded.read_position, made_from=made_from
+        )
         return encoded
 
 
-def _ok(found: TweetView | UserView) -> Encoded:
-    return Encoded(200, _encode(found))
+def _ok(found: TweetView | UserView, read_position: int = BEGINNING) -> Encoded:
+    return Encoded(200, _encode(found), read_position=read_position)
 
 
-def _page(path: str, page: Page[Any], window: Window) -> Encoded:
-    return Encoded(200, _encode(page.items), link_header(path, page, window))
+def _page(path: str, page: Page[Any], window: Window, read_position: int) -> Encoded:
+    return Encoded(200, _encode(page.items), link_header(path, page, window), read_position)
 
 
 def _users(page: Page[UserView]) -> list[Name]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
@@ -18,12 +18,15 @@ class ReadMetrics:
     """How the replica follows, and what reads wait for."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-        self.entries_applied = Counter(
-            "entries_applied_total", "Entries of the log applied to the replica.", registry=registry
+        self.applied_position = Gauge("applied_position", "Position of the last entry applied.", registry=registry)
+        self.lag_seconds = Gauge(
+            "replica_lag_seconds", "Time since the replica was last known to hold all of the log.", registry=registry
         )
-        self.batches_applied = Counter(
-            "batches_applied_total", "Transactions in which they were applied.", registry=registry
+        self.applied_entries = Counter(
+            "applied_entries_total", "Entries of the log applied to the replica.", registry=registry
+        )
+        self.applied_batches = Counter(
+            "applied_batches_total", "Transactions in which entries were applied to the replica.", registry=registry
         )
         self.snapshots_taken = Counter(
             "snapshots_taken_total", "Snapshots fetched from the owner and put into service.", registry=registry
@@ -41,20 +44,6 @@ class ReadMetrics:
     def count_fresh_lookup(self, result: str) -> None:
         """Count a look-up by its result: written_through, stream, absent or unknown."""
         self._fresh_lookups.labels(result).inc()
-
-    def observe(
-        self, cache: Cache[Any], *, applied_position: Callable[[], float], lag_seconds: Callable[[], float]
-    ) -> None:
-        """Show the cache and the follower as they are whenever they are asked for."""
-        CacheMetrics(cache, self._registry)
-        position = Gauge("applied_position", "How far the replica has applied the log.", registry=self._registry)
-        position.set_function(applied_position)
-        lag = Gauge(
-            "lag_seconds",
-            "Time since the replica was last known to hold all of the log.",
-            registry=self._registry,
-        )
-        lag.set_function(lag_seconds)
 
 
 class CacheMetrics(Collector):

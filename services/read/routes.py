@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from services.common.errors import ClientError
 from services.common.events import USERNAME_PATTERN
-from services.common.ids import POSITION_MAX
+from services.common.ids import BEGINNING, POSITION_MAX
 from services.common.views import HomeTweetView, TweetView, UserView
 from services.common.web import problems, set_position
 from services.read.lookups import Lookups
@@ -33,63 +33,81 @@ MinPosition = Annotated[
 ]
 
 
-async def _lookups(request: Request, min_position: MinPosition = None) -> Lookups:
-    """The look-ups, once the position asked for is applied. From then on it is known how new the answer is."""
-    lookups: Lookups = request.app.state.lookups
-    if min_position is not None:
-        await lookups.reach(_parse_position(min_position))
-    set_position(request.scope, lookups.applied_position)
-    return lookups
+class Read:
+    """One request: its look-ups, and the position of what they answer."""
+
+    def __init__(self, request: Request) -> None:
+        self.lookups: Lookups = request.app.state.lookups
+        self._scope = request.scope
+        self._position = BEGINNING
+
+    async def begin(self, min_position: int) -> None:
+        """Wait until a position is applied. Whatever is looked up from then on is at least as new as applied."""
+        await self.lookups.reach(min_position)
+        self._position = self.lookups.applied_position
+        set_position(self._scope, self._position)
+
+    def answer(self, encoded: Encoded) -> Response:
+        """Answer at the position of the rows, where that is above: or the next read could be of an older state."""
+        set_position(self._scope, max(self._position, encoded.read_position))
+        headers = None if encoded.link is None else {"Link": encoded.link}
+        return Response(encoded.body, encoded.status, headers, media_type="application/json")
 
 
-AtMinPosition = Annotated[Lookups, Depends(_lookups)]
+async def _begun(request: Request, min_position: MinPosition = None) -> Read:
+    read = Read(request)
+    await read.begin(BEGINNING if min_position is None else _parse_position(min_position))
+    return read
+
+
+AtMinPosition = Annotated[Read, Depends(_begun)]
 
 router = APIRouter()
 
 
 @router.get("/tweets/{tweet_id}", tags=["tweets"], response_model=TweetView, responses=_PROBLEMS)
-async def get_tweet(tweet_id: TweetId, lookups: AtMinPosition) -> Response:
+async def get_tweet(tweet_id: TweetId, read: AtMinPosition) -> Response:
     """A tweet with its counters and its author."""
-    return _response(await lookups.tweet(tweet_id))
+    return read.answer(await read.lookups.tweet(tweet_id))
 
 
 @router.get("/users/by-username/{username}", tags=["users"], response_model=UserView, responses=_PROBLEMS)
-async def get_user_by_username(username: Username, lookups: AtMinPosition) -> Response:
+async def get_user_by_username(username: Username, read: AtMinPosition) -> Response:
     """The user with this name."""
-    return _response(await lookups.user_by_username(username))
+    return read.answer(await read.lookups.user_by_username(username))
 
 
 @router.get("/users/{user_id}", tags=["users"], response_model=UserView, responses=_PROBLEMS)
-async def get_user(user_id: UserId, lookups: AtMinPosition) -> Response:
+async def get_user(user_id: UserId, read: AtMinPosition) -> Response:
     """A user with the counts of followers and followed."""
-    return _response(await lookups.user(user_id))
+    return read.answer(await read.lookups.user(user_id))
 
 
 @router.get("/users/{user_id}/tweets", tags=["tweets"], response_model=list[TweetView], responses=_LIST_RESPONSES)
-async def list_tweets(user_id: UserId, window: ListWindow, lookups: AtMinPosition, offset: Offset = 0) -> Response:
+async def list_tweets(user_id: UserId, window: ListWindow, read: AtMinPosition, offset: Offset = 0) -> Response:
     """A user's tweets, newest first."""
-    return _response(await lookups.tweets_by_author(user_id, window, offset))
+    return read.answer(await read.lookups.tweets_by_author(user_id, window, offset))
 
 
 @router.get("/users/{user_id}/followers", tags=["users"], response_model=list[UserView], responses=_LIST_RESPONSES)
-async def list_followers(user_id: UserId, window: ListWindow, lookups: AtMinPosition) -> Response:
+async def list_followers(user_id: UserId, window: ListWindow, read: AtMinPosition) -> Response:
     """Who follows a user, newest first. The cursors are in the Link header only."""
-    return _response(await lookups.followers(user_id, window))
+    return read.answer(await read.lookups.followers(user_id, window))
 
 
 @router.get("/users/{user_id}/following", tags=["users"], response_model=list[UserView], responses=_LIST_RESPONSES)
-async def list_following(user_id: UserId, window: ListWindow, lookups: AtMinPosition) -> Response:
+async def list_following(user_id: UserId, window: ListWindow, read: AtMinPosition) -> Response:
     """Whom a user follows, newest first. The cursors are in the Link header only."""
-    return _response(await lookups.following(user_id, window))
+    return read.answer(await read.lookups.following(user_id, window))
 
 
 @router.get("/users/{user_id}/home", tags=["tweets"], response_model=list[HomeTweetView], responses=_LIST_RESPONSES)
-async def list_home(user_id: UserId, window: HomeWindow, lookups: AtMinPosition) -> Response:
+async def list_home(user_id: UserId, window: HomeWindow, read: AtMinPosition) -> Response:
     """Tweets and retweets of a user and of those she follows; each tweet once, where it appeared last.
 
     A page can have fewer items than asked for although there are older ones: follow ``next`` in the Link header.
     """
-    return _response(await lookups.home(user_id, window))
+    return read.answer(await read.lookups.home(user_id, window))
 
 
 def _parse_position(text: str) -> int:
@@ -97,8 +115,3 @@ def _parse_position(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= _POSITION_DIGITS_MAX and int(text) <= POSITION_MAX:
         return int(text)
     raise ClientError(400, "bad_position", "X-Min-Position must be a position as X-Log-Position gives them")
-
-
-def _response(encoded: Encoded) -> Response:
-    headers = None if encoded.link is None else {"Link": encoded.link}
-    return Response(encoded.body, encoded.status, headers, media_type="application/json")

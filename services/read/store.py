@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from services.common.cache import Cache
 from services.common.errors import OperationalError
+from services.common.ids import BEGINNING
 from services.common.projection import AppliedBatch
 from services.read.applied_position import AppliedPosition
 from services.read.generations import changed_by
@@ -19,11 +20,16 @@ class Starting(OperationalError):
 
 
 class Encoded(NamedTuple):
-    """A response ready to be sent; ``link`` is its Link header."""
+    """A response ready to be sent; ``link`` is its Link header.
+
+    ``read_position`` is that of the rows it was made from. It can be above the applied position for a moment, between
+    a batch's commit and note_applied().
+    """
 
     status: int
     body: bytes
     link: str | None = None
+    read_position: int = BEGINNING
 
 
 class Store:

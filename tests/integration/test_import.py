@@ -82,6 +82,8 @@ class FakeTwitter:
             return 503, {"detail": "later", "code": "log_unavailable"}
         if fault == "unknown, not done":
             return 503, {"detail": "who knows", "code": "outcome_unknown"}
+        if fault == "unauthenticated":
+            return 401, {"detail": "Authentication is required", "code": "authentication_required"}
         if fault == "refused":
             return 422, {"detail": [{"msg": "must not be blank"}], "code": "validation_error"}
         self.position += 1
@@ -285,6 +287,28 @@ def test_refusals_are_kept_with_their_reason(twitter: FakeTwitter, tmp_path: Pat
     }
     assert "secret" not in (tmp_path / "journal").read_text()
     assert twitter.contents() == Counter(["fine"])
+
+
+def test_a_tweet_in_doubt_is_found_among_many(twitter: FakeTwitter, tmp_path: Path) -> None:
+    """However many pages its author has written since."""
+    path = tmp_path / "rows.csv"
+    path.write_text("username,content\n" + "".join(f"ada,tweet {number}\n" for number in range(250)))
+    twitter.users["ada"] = 1
+    inputs = Inputs((path,))
+    _run(twitter, inputs, tmp_path)
+    _forget_after(tmp_path / "journal", 0)
+    _run(twitter, inputs, tmp_path)
+    assert set(twitter.contents().values()) == {1}
+
+
+def test_a_server_that_wants_authentication_ends_the_import_at_once(
+    twitter: FakeTwitter, inputs: Inputs, tmp_path: Path
+) -> None:
+    """Not a refusal of each of a million rows."""
+    for content in EXPECTED:
+        twitter.faults[content] = ["unauthenticated"] * 2
+    with pytest.raises(CommandFailed, match="AUTH_REQUIRED=false"):
+        _run(twitter, inputs, tmp_path)
 
 
 def test_a_server_that_stays_away_ends_the_import_with_what_to_do(

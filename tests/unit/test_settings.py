@@ -37,7 +37,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_database_is_named_by_url_or_by_path(url: str, path: str) -> None:
     """Both forms that the seed's users know."""
-    assert Settings(database_url=url).database_path == Path(path)
+    assert sqlite_path(url) == Path(path)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,6 @@ def test_every_bad_variable_is_named_in_a_line_of_its_own(
     """With what to do, without its value and without a traceback; the exit code is 2."""
     monkeypatch.setenv("PORT", "hunter2-port")
     monkeypatch.setenv("REDIS_URL", "http://:hunter2@cache")
-    monkeypatch.setenv("DATABASE_URL", "postgresql://hunter2@host/db")
     monkeypatch.setenv("SIGNING_KEY", "hunter2")
     monkeypatch.setenv("LOG_LEVEL", "hunter2")
     with pytest.raises(SystemExit) as stopped:
@@ -93,11 +92,10 @@ def test_every_bad_variable_is_named_in_a_line_of_its_own(
     assert {line.partition(":")[0] for line in lines} == {
         "PORT",
         "REDIS_URL",
-        "DATABASE_URL",
         "SIGNING_KEY",
         "LOG_LEVEL",
     }
-    assert len(lines) == 5
+    assert len(lines) == 4
     assert "hunter2" not in str(lines)
     assert "Traceback" not in str(lines)
 

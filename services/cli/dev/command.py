@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -13,7 +14,6 @@ import msgspec
 import typer
 from rich.console import Console
 
-from services.cli.console import out
 from services.cli.dev.lines import remark, render
 from services.cli.dev.orphans import Reaper
 from services.cli.dev.part import Child, Part
@@ -62,8 +62,23 @@ def dev(
         asyncio.run(_supervise(plan, data_dir))
 
 
+class _Terminal(Console):
+    """Where the logs go. When nobody reads them any more (``twitter dev | head``), it asks for a stop."""
+
+    def __init__(self, stop_requested: asyncio.Event) -> None:
+        super().__init__(highlight=False, soft_wrap=True)
+        self._stop_requested = stop_requested
+
+    def on_broken_pipe(self) -> None:
+        """Say no more, not even at exit."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        self._stop_requested.set()
+
+
 async def _supervise(plan: Plan, data_dir: Path) -> None:
-    console = out()
+    stop_requested = asyncio.Event()
+    console = _Terminal(stop_requested)
     is_first_change = True
 
     def say(name: str, what: str) -> None:
@@ -85,26 +100,26 @@ async def _supervise(plan: Plan, data_dir: Path) -> None:
 
     with Reaper() as reaper:
         supervisor = Supervisor(plan.stages, start, say, on_change)
-        stop_requested = _stop_on_signals(supervisor, say)
+        _stop_on_signals(supervisor, stop_requested, say)
         await supervisor.run(stop_requested)
     say("everything", "is stopped")
 
 
-def _stop_on_signals(supervisor: Supervisor, say: Callable[[str, str], None]) -> asyncio.Event:
+def _stop_on_signals(supervisor: Supervisor, stop_requested: asyncio.Event, say: Callable[[str, str], None]) -> None:
     """The first signal asks for an orderly stop, the second one kills."""
-    requested = asyncio.Event()
 
     def stop() -> None:
-        if requested.is_set():
+        if stop_requested.is_set():
             say("everything", "is killed")
             supervisor.kill()
             return
         say("everything", "is being stopped (Ctrl-C again kills)")
-        requested.set()
+        stop_requested.set()
 
     for number in STOP_SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:  # nohup: it shall outlive its terminal
+            continue
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    return requested
 
 
 def _greet(console: Console, plan: Plan, data_dir: Path) -> None:

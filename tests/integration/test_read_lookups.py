@@ -1,0 +1,105 @@
+"""Where an answer comes from, and of which position it is, while a batch is on its way into a replica."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.common import projection, views
+from services.common.cache import Cache
+from services.common.database import open_writer
+from services.common.events import TweetCreated, TweetLiked, UserCreated, UserFollowed
+from services.common.views import Window
+from services.read.fresh_lookups import FreshLookups
+from services.read.lookups import Lookups
+from services.read.metrics import ReadMetrics
+from services.read.replica import Replica
+from services.read.store import Encoded, Store
+from tests.support.logbook import chained
+
+pytestmark = pytest.mark.anyio
+
+HISTORY = chained([UserCreated(username="ada"), UserCreated(username="bob")])
+ADA, BOB = (entry.position for entry in HISTORY)
+HISTORY += chained([TweetCreated(user_id=ADA, content="hello")], BOB)
+TWEET = HISTORY[-1].position
+
+
+class Reading:
+    """A replica that has applied HISTORY, and look-ups over it; Redis is nowhere."""
+
+    def __init__(self, path: Path) -> None:
+        engine = open_writer(path, "off")
+        with engine.begin() as connection:
+            projection.create_tables(connection)
+            projection.apply(connection, HISTORY)
+        engine.dispose()
+        self.replica = Replica(path)
+        self.store = Store(Cache(1_000_000))
+        self.store.adopt(self.replica)
+        metrics = ReadMetrics(CollectorRegistry())
+        self.fresh = FreshLookups("redis://127.0.0.1:1", metrics, lambda user: views.user(self.replica.reader, user))
+        self.lookups = Lookups(self.store, self.fresh, metrics, min_position_wait_seconds=1)
+
+
+@pytest.fixture
+async def reading(tmp_path: Path) -> AsyncIterator[Reading]:
+    """A replica in service."""
+    made = Reading(tmp_path / "replica.db")
+    yield made
+    await made.fresh.aclose()
+    made.replica.close()
+
+
+def body(encoded: Encoded) -> dict[str, int]:
+    """The answer's JSON."""
+    parsed: dict[str, int] = json.loads(encoded.body)
+    return parsed
+
+
+async def test_between_commit_and_notice_an_answer_is_of_the_position_it_was_read_at(reading: Reading) -> None:
+    """Else a client could see a like here, and with this answer's position no like elsewhere."""
+    batch = reading.replica.apply(chained([TweetLiked(tweet_id=TWEET)], TWEET))
+    answer = await reading.lookups.tweet(TWEET)
+    assert reading.lookups.applied_position == TWEET
+    assert (body(answer)["likes"], answer.read_position) == (1, batch.position)
+    home = await reading.lookups.home(ADA, Window(10))
+    assert home.read_position == batch.position
+    reading.store.note_applied(batch)
+    assert await reading.lookups.tweet(TWEET) is answer
+
+
+async def test_a_cached_answer_lives_until_the_notice_and_not_longer(reading: Reading) -> None:
+    """A like of another tweet leaves it alone; a like of it, or a follow of its author, does not."""
+    (other,) = chained([TweetCreated(user_id=BOB, content="other")], TWEET)
+    cached = await reading.lookups.tweet(TWEET)
+    reading.store.note_applied(reading.replica.apply([other]))
+    assert await reading.lookups.tweet(TWEET) is cached
+    for number, event in enumerate([TweetLiked(tweet_id=TWEET), UserFollowed(follower_id=BOB, followee_id=ADA)]):
+        cached = await reading.lookups.tweet(TWEET)
+        batch = reading.replica.apply(chained([event], other.position + number * 4096))
+        assert await reading.lookups.tweet(TWEET) is cached
+        reading.store.note_applied(batch)
+        assert await reading.lookups.tweet(TWEET) != cached
+
+
+async def test_a_404_is_cached_until_somebody_takes_the_id_or_the_name(reading: Reading) -> None:
+    """Negative answers are answers: a fixture comes late, and a name is taken."""
+    missing = [await reading.lookups.tweet(5), await reading.lookups.user_by_username("Carol")]
+    assert [answer.status for answer in missing] == [404, 404]
+    assert await reading.lookups.tweet(5) is missing[0]
+    assert await reading.lookups.user_by_username("carol") is missing[1]
+    events = [UserCreated(username="carol"), TweetCreated(user_id=ADA, content="late", id=5)]
+    reading.store.note_applied(reading.replica.apply(chained(events, TWEET)))
+    assert body(await reading.lookups.tweet(5))["id"] == 5
+    assert (await reading.lookups.user_by_username("CAROL")).status == 200
+
+
+async def test_an_id_far_in_the_future_is_a_404_without_asking_anybody(reading: Reading) -> None:
+    """Redis is nowhere: a look-up there would be a 503."""
+    assert (await reading.lookups.tweet(2**53 - 1)).status == 404
+    assert (await reading.lookups.home(2**53 - 1, Window(10))).status == 404
