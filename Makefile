@@ -61,9 +61,6 @@ fmt: setup ## Format the code and repair what the linter can repair
 docs: setup ## Write the tables of README.md and docs that are made from the code
 	$(BIN)/python script/reference
 
-docs: setup ## Write the tables in README.md and docs/metrics.md from the code
-	@$(BIN)/python script/reference
-
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
