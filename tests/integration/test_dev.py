@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from services.cli.dev.orphans import Reaper
-from services.cli.dev.state import DevState, running_state
+from services.cli.dev.state import DevState, running_state, sole_supervisor
 from tests.support.ports import HOST
 from tests.support.process import REPOSITORY, Program
 from tests.support.wait import eventually
@@ -139,6 +139,22 @@ def test_a_taken_port_is_a_line_that_says_what_to_do(tmp_path: Path) -> None:
     assert dev.log.startswith(f"twitter: port {port} (read) is in use")
     assert "--read-port" in dev.log
     assert len(dev.log.splitlines()) == 1
+
+
+def test_dev_stops_when_nobody_reads_its_logs(tmp_path: Path) -> None:
+    """`twitter dev | head` ends like Ctrl-C: no traceback, nothing left running."""
+    command = _dev(tmp_path).command
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    dev = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert dev.stdout is not None
+    dev.stdout.close()
+    try:
+        _, complaints = dev.communicate(timeout=START_SECONDS)
+    finally:
+        dev.kill()
+    assert (dev.returncode, complaints) == (0, "")
+    with sole_supervisor(tmp_path / "data"):
+        pass
 
 
 def test_a_reaper_kills_what_its_maker_left(tmp_path: Path) -> None:

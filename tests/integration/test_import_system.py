@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -48,13 +50,14 @@ def _twitter_import(system: System, directory: Path, *arguments: str) -> Program
 
 
 def test_an_import_killed_in_the_middle_applies_every_row_once(fresh_system: System, tmp_path: Path) -> None:
-    """kill -9 twice while tweets are on their way, then to the end: each row is there once, none is refused."""
-    arguments = _write_inputs(tmp_path)
-    program = _twitter_import(fresh_system, tmp_path, *arguments)
-    for tweets_done in (TWEETS // 4, TWEETS // 2):
-        program.start()
-        eventually(lambda wanted=tweets_done: _tweets_done(tmp_path) >= wanted, 60, lambda: program.log_tail)  # type: ignore[misc]
-        program.kill()
+    """kill -9, then Ctrl-C while tweets are on their way, then to the end: each row is there once, none is refused."""
+    program = _twitter_import(fresh_system, tmp_path, *_write_inputs(tmp_path))
+    _start_and_wait(program, tweets_done=TWEETS // 4)
+    program.kill()
+    _start_and_wait(program, tweets_done=TWEETS // 2)
+    os.kill(program.pid, signal.SIGINT)
+    assert program.wait() == 130
+    assert program.log.splitlines()[-1] == "twitter: interrupted: the same command goes on where this one stopped"
     program.start()
     assert program.wait(60) == 0, program.log_tail
 
@@ -71,6 +74,11 @@ def test_an_import_killed_in_the_middle_applies_every_row_once(fresh_system: Sys
         assert connection.execute(select(func.count()).select_from(User)).scalar_one() == PEOPLE
         assert connection.execute(select(func.count()).select_from(Follow)).scalar_one() == 2 * PEOPLE
     engine.dispose()
+
+
+def _start_and_wait(program: Program, *, tweets_done: int) -> None:
+    program.start()
+    eventually(lambda: _tweets_done(program.directory) >= tweets_done, 60, lambda: program.log_tail)
 
 
 def _tweets_done(directory: Path) -> int:

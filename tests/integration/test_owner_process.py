@@ -14,7 +14,7 @@ import pytest
 from services.common import keys, snapshot
 from services.common.log.client import EventLog
 from tests.support.owner import append, table_hashes, tweet, user
-from tests.support.process import READY_SECONDS, ServiceProcess
+from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
 
@@ -110,7 +110,7 @@ def test_owner_that_holds_nothing_yet_offers_no_snapshot(tmp_path: Path, fresh_r
     fresh_redis.terminate()
     with closing(service(tmp_path / "owner", fresh_redis)) as owner:
         owner.start()
-        eventually(lambda: '"event": "listening"' in owner.log, READY_SECONDS, lambda: owner.log_tail)
+        eventually(lambda: '"event": "listening"' in owner.log, describe=lambda: owner.log_tail)
         response = owner.http.get("/internal/snapshot")
         assert (response.status_code, response.json()["code"]) == (503, "owner_unavailable")
         assert "Retry-After" in response.headers

@@ -264,7 +264,7 @@ def test_the_metrics_say_what_the_reader_does(client: Client) -> None:
     text = client.system.readers[0].metrics()
     values = {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if not line.startswith("#")}
     assert values["applied_position"] >= tweet
-    assert 0 <= values["lag_seconds"] < 5
+    assert 0 <= values["replica_lag_seconds"] < 5
     assert values["snapshots_taken_total"] == 1
     assert values["cache_hits_total"] >= 1
     for name in ("cache_misses_total", "cache_fills_refused_total", "cache_bytes", "min_position_wait_seconds_count"):

@@ -23,6 +23,7 @@ from services.common.log.entry import Entry
 from services.common.models import Follow, Like, Retweet, Tweet, User
 from tests.support import burst
 from tests.support.system import System
+from tests.support.wait import PATIENCE_SECONDS, PROMPT_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -232,16 +233,16 @@ async def test_a_dead_redis_stops_writes_within_a_second_and_no_read(system: Sys
     system.wait_until_applied(int(created.headers["X-Log-Position"]))
     system.redis.kill()
     refused = system.write.post(
-        "/tweets", json={"user_id": created.json()["user_id"], "content": "during"}, timeout=1.0
+        "/tweets", json={"user_id": created.json()["user_id"], "content": "during"}, timeout=PROMPT_SECONDS
     )
     assert refused.status_code == 503
     assert int(refused.headers["Retry-After"]) >= 1
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENCE_SECONDS):
         while "X-Stale-Seconds" not in (read := system.read.get(tweet_url)).headers:
             assert read.json()["content"] == "before"
             await anyio.sleep(0.05)
     system.redis.start()
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENCE_SECONDS):
         while not (again := system.write.post("/tweets", json=_tweet_of(created))).is_success:
             assert again.status_code == 503
             await anyio.sleep(0.05)
@@ -254,7 +255,9 @@ async def test_a_paused_redis_is_a_503_in_time(system: System) -> None:
     created = system.create_user("ann")
     system.redis.pause()
     try:
-        refused = system.write.post("/tweets", json={"user_id": created.json()["id"], "content": "x"}, timeout=1.5)
+        refused = system.write.post(
+            "/tweets", json={"user_id": created.json()["id"], "content": "x"}, timeout=PROMPT_SECONDS
+        )
     finally:
         system.redis.resume()
     assert refused.status_code == 503
@@ -266,7 +269,7 @@ async def test_a_second_owner_refuses_to_start(system: System) -> None:
     """Exactly one process may write the database; the message says who holds it."""
     second = system.new_owner("second-owner")
     second.start()
-    assert second.wait() != 0
+    assert second.wait(timeout_seconds=40) != 0
     assert str(system.owner.pid) in second.log
 
 

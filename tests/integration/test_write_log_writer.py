@@ -19,7 +19,7 @@ from services.write.errors import LogFull
 from services.write.log_writer import LogWriter, connection_to
 from tests.support.faulty_network import Fault, FaultyNetwork
 from tests.support.redis_server import RedisServer
-from tests.support.wait import eventually
+from tests.support.wait import PROMPT_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -114,7 +114,7 @@ async def test_an_answer_lost_for_good_is_an_unknown_outcome_within_a_second(sta
         before = time.monotonic()
         with pytest.raises(OutcomeUnknown):
             await append(writer, tweet("once"), seconds=BUDGET_SECONDS)
-        assert time.monotonic() - before < 1
+        assert time.monotonic() - before < PROMPT_SECONDS
     assert contents(started.url) == [b'{"user_id":1,"content":"once"}']
 
 
@@ -138,7 +138,7 @@ async def test_a_refused_connection_is_known_at_once_to_have_written_nothing(sta
         before = time.monotonic()
         with pytest.raises(LogUnavailable):
             await append(writer, tweet("refused"))
-        assert time.monotonic() - before < BUDGET_SECONDS
+        assert time.monotonic() - before < PROMPT_SECONDS
         assert network.appends == sent
         await network.open()
         await append(writer, tweet("after"))
@@ -166,7 +166,7 @@ async def test_a_call_that_a_stalled_redis_meets_after_its_deadline_never_runs(f
         before = time.monotonic()
         with pytest.raises(OutcomeUnknown):
             await append(writer, tweet("late"), seconds=BUDGET_SECONDS)
-        assert time.monotonic() - before < 1
+        assert time.monotonic() - before < PROMPT_SECONDS
         fresh_redis.resume()
         network.on_append = None
         await append(writer, tweet("after"))

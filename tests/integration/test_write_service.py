@@ -25,7 +25,7 @@ from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.stub_reader import StubReader
 from tests.support.system import EMAIL_HASH_KEY
-from tests.support.wait import eventually
+from tests.support.wait import PROMPT_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -285,7 +285,7 @@ async def test_a_tweet_is_written_even_when_nobody_can_show_its_author(
     reader.is_mute = True
     before = time.monotonic()
     answer = await write.post("/tweets", json={"content": "hello", "user_id": user_id})
-    assert time.monotonic() - before < 1
+    assert time.monotonic() - before < PROMPT_SECONDS
     assert (answer.status_code, answer.json()["user"]) == (201, None)
     with redis_server.client() as redis:
         assert not redis.exists(keys.tweet(event_log.head()))
@@ -380,7 +380,7 @@ async def test_an_answer_lost_for_good_is_called_unknown(redis_server: RedisServ
         network.faults.extend([Fault.LOSE_ANSWER] * 1000)
         before = time.monotonic()
         answer = await write.post("/users", json=ADA)
-        assert time.monotonic() - before < 1
+        assert time.monotonic() - before < PROMPT_SECONDS
         assert (answer.status_code, answer.json()["code"]) == (503, "outcome_unknown")
         assert "Retry-After" in answer.headers
     assert len(entries(event_log)) == 2
@@ -396,7 +396,7 @@ async def test_writes_fail_fast_while_redis_is_down_and_recover_without_a_restar
         for number in range(3):
             before = time.monotonic()
             answer = await write.post("/users", json={"username": f"x{number}", "email": f"x{number}@example.org"})
-            assert time.monotonic() - before < 1
+            assert time.monotonic() - before < PROMPT_SECONDS
             assert answer.status_code == 503
             assert "Retry-After" in answer.headers
         fresh_redis.start()

@@ -16,11 +16,9 @@ import httpx
 
 from services.cli.dev.orphans import Reaper
 from tests.support.ports import HOST, free_port
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE_SECONDS, eventually
 
 REPOSITORY: Final = Path(__file__).parents[2]
-READY_SECONDS: Final = 45.0  # a busy machine takes ten times as long as an idle one
-STOP_SECONDS: Final = 15.0
 LOG_TAIL_LINES: Final = 40
 # Nothing else of the caller's environment reaches a program: an exported REDIS_URL must not change a test.
 INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
@@ -79,7 +77,7 @@ class Program:
         if self not in started:
             started.append(self)
 
-    def wait(self, timeout_seconds: float = STOP_SECONDS) -> int:
+    def wait(self, timeout_seconds: float = PATIENCE_SECONDS) -> int:
         """Wait until it has ended by itself and return its exit code (negative: the signal that ended it)."""
         process = self._running()
         try:
@@ -89,7 +87,7 @@ class Program:
         _reaper().forget(process.pid)
         return code
 
-    def terminate(self, timeout_seconds: float = STOP_SECONDS) -> int:
+    def terminate(self, timeout_seconds: float = PATIENCE_SECONDS) -> int:
         """Ask it to leave (SIGTERM) and return its exit code. Fails when it does not leave in time."""
         self._signal(signal.SIGTERM)
         return self.wait(timeout_seconds)
@@ -145,7 +143,7 @@ class ServiceProcess(Program):
         except httpx.TransportError:
             return False
 
-    def wait_ready(self, timeout_seconds: float = READY_SECONDS) -> None:
+    def wait_ready(self, timeout_seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until it is ready; fails at once when it ends instead."""
         eventually(
             lambda: self.is_ready or not self.is_running,

@@ -11,7 +11,7 @@ import httpx
 
 from tests.support.process import Program, ServiceProcess
 from tests.support.redis_server import RedisServer
-from tests.support.wait import eventually
+from tests.support.wait import PATIENCE_SECONDS, eventually
 
 EMAIL_HASH_KEY: Final = "a key for tests, not secret"
 
@@ -106,7 +106,7 @@ class System:
         }
         return owner | readers
 
-    def wait_until_applied(self, position: int, timeout_seconds: float = 10) -> None:
+    def wait_until_applied(self, position: int, timeout_seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until every running follower, the owner too, has applied the log up to ``position``."""
         eventually(
             lambda: all(applied >= position for applied in self.positions().values()),

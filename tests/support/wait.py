@@ -7,12 +7,19 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 POLL_SECONDS: Final = 0.01
+PATIENCE_SECONDS: Final = 40.0
+"""How long anything may take: a busy machine needs ten times as long as an idle one."""
+
+PROMPT_SECONDS: Final = 4.0
+"""An answer that is promised within a second; the rest is for a machine that is busy with something else."""
 
 T = TypeVar("T")
 
 
 def eventually(
-    condition: Callable[[], T], timeout_seconds: float = 10, describe: Callable[[], object] = lambda: "condition"
+    condition: Callable[[], T],
+    timeout_seconds: float = PATIENCE_SECONDS,
+    describe: Callable[[], object] = lambda: "condition",
 ) -> T:
     """Poll until the condition is true and return its value.
 
