@@ -15,7 +15,7 @@ import typer
 from services.cli.console import out, print_json, progress
 from services.cli.errors import USAGE, CommandFailed
 from services.cli.history import archived_log, build_database, whole_log
-from services.cli.settings import DataOption, System, find_system
+from services.cli.settings import DATA_DIR, DataOption, System, find_system
 from services.common.fsync import fsync_path
 from services.common.log.client import EventLog
 from services.common.log.entry import Entry
@@ -38,7 +38,7 @@ def rebuild(
     replace: Annotated[
         bool, typer.Option("--replace", help="Put it in the place of the owner's database; the owner must be down.")
     ] = False,
-    data_dir: DataOption = Path("data"),
+    data_dir: DataOption = DATA_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Make the database anew from archive and stream, into a new file.

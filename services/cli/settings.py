@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from pydantic import Field, ValidationError
@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from services.cli.dev.state import DevState, running_state
 from services.cli.errors import USAGE, CommandFailed
 from services.common.settings import DatabaseUrl, RedisUrl, sqlite_path
+
+DATA_DIR: Final = Path("data")
 
 DataOption = Annotated[
     Path, typer.Option("--data", help="Directory of the local system's data.", envvar="DATA_DIR", show_envvar=True)

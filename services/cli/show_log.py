@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import httpx
@@ -15,7 +14,7 @@ from rich.table import Table
 
 from services.cli.console import out, plain, print_json, say
 from services.cli.owner import OwnerPosition, owner_position
-from services.cli.settings import DataOption, System, find_system
+from services.cli.settings import DATA_DIR, DataOption, System, find_system
 from services.common.errors import LogUnavailable, OwnerUnavailable
 from services.common.ids import created_at, unix_ms_of
 from services.common.log.client import EventLog, LogStatus
@@ -49,7 +48,7 @@ def show_log(
     after: Annotated[
         int | None, typer.Option(min=0, help="With --follow: begin after this position. [default: the head]")
     ] = None,
-    data_dir: DataOption = Path("data"),
+    data_dir: DataOption = DATA_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, an object a line with --follow.")] = False,
 ) -> None:
     """Show the log: its head, horizon, length and memory, and who has applied how much of it."""

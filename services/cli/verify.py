@@ -17,7 +17,7 @@ from services.cli.console import out, print_json, progress, say
 from services.cli.errors import FAILED, UNAVAILABLE, CommandFailed
 from services.cli.history import build_database, whole_log
 from services.cli.owner import fetch_snapshot
-from services.cli.settings import DataOption, System, find_system
+from services.cli.settings import DATA_DIR, DataOption, System, find_system
 from services.common import projection, snapshot
 from services.common.database import open_reader
 from services.common.errors import OwnerUnavailable
@@ -39,7 +39,7 @@ class Verification(msgspec.Struct, frozen=True):
 
 
 def verify(
-    data_dir: DataOption = Path("data"),
+    data_dir: DataOption = DATA_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Rebuild the database from archive and stream, and compare it with the owner's.

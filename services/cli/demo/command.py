@@ -31,7 +31,7 @@ from services.cli.importing.lanes import Lanes
 from services.cli.importing.report import Report
 from services.cli.importing.rows import Inputs, read_rows
 from services.cli.owner import owner_position
-from services.cli.settings import DataOption, system_of
+from services.cli.settings import DATA_DIR, DataOption, system_of
 from services.cli.show_log import read_report
 from services.cli.verify import run_verification
 from services.common.log.client import EventLog
@@ -56,7 +56,7 @@ def demo(
     use_running: Annotated[
         bool, typer.Option("--use-running", help="Use the `twitter dev` that runs, not a system of the demo's own.")
     ] = False,
-    data_dir: DataOption = Path("data"),
+    data_dir: DataOption = DATA_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Start a system, load a society into it, let it like and retweet, and read everything back.

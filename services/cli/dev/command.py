@@ -23,14 +23,14 @@ from services.cli.dev.secrets import keep_secret
 from services.cli.dev.state import sole_supervisor, write_state
 from services.cli.dev.supervisor import Supervisor
 from services.cli.errors import CommandFailed
-from services.cli.settings import DataOption, read_settings
+from services.cli.settings import DATA_DIR, DataOption, read_settings
 
 PORTS: Final = Ports()
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def dev(
-    data_dir: DataOption = Path("data"),
+    data_dir: DataOption = DATA_DIR,
     read_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the read service; 0 takes a free one.")
     ] = PORTS.read,
@@ -117,21 +117,22 @@ def _stop_on_signals(supervisor: Supervisor, stop_requested: asyncio.Event, say:
         stop_requested.set()
 
     for number in STOP_SIGNALS:
-        if signal.getsignal(number) is signal.SIG_IGN:  # nohup: it shall outlive its terminal
-            continue
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # nohup: it shall outlive its terminal
         asyncio.get_running_loop().add_signal_handler(number, stop)
 
 
 def _greet(console: Console, plan: Plan, data_dir: Path) -> None:
     state = plan.state
     user = '{"username": "ada", "email": "ada@example.com"}'
+    elsewhere = "" if data_dir == DATA_DIR.absolute() else f" --data {data_dir}"
     console.print(
         f"\n  write  {state.write_url}   API: {state.write_url}/docs"
         f"\n  read   {state.read_url}   API: {state.read_url}/docs"
         f"\n  redis  {state.redis_url}"
         f"\n  data   {data_dir}"
         f"\n\n  Try:   curl {state.write_url}/users -H 'content-type: application/json' -d '{user}'"
-        f"\n         twitter log --follow\n",
+        f"\n         twitter log --follow{elsewhere}\n",
         markup=False,
     )
 

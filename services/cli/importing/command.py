@@ -17,7 +17,7 @@ from services.cli.importing.importer import CONCURRENCY, Importer
 from services.cli.importing.journal import Journal
 from services.cli.importing.report import Report, as_table, make_report
 from services.cli.importing.rows import KINDS, Inputs, Kind, read_rows
-from services.cli.settings import DataOption, System, find_system
+from services.cli.settings import DATA_DIR, DataOption, System, find_system
 
 FINGERPRINT_CHARS: Final = 16
 
@@ -41,7 +41,7 @@ def import_(
     files: _Files = None,
     edges: _Edges = None,
     tweets_txt: _TweetsTxt = None,
-    data_dir: DataOption = Path("data"),
+    data_dir: DataOption = DATA_DIR,
     journal: Annotated[Path | None, typer.Option(help="Where to keep what is done. [default: in the data]")] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = CONCURRENCY,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -79,10 +79,11 @@ def import_rows(inputs: Inputs, system: System, journal_path: Path, *, concurren
         Journal(journal_path, inputs.fingerprint()) as journal,
         progress() as bar,
     ):
-        tasks = {kind: bar.add_task(f"{kind}s", total=totals[kind]) for kind in KINDS if totals[kind]}
+        tasks = {kind: bar.add_task(f"{kind}s", total=totals[kind], start=False) for kind in KINDS if totals[kind]}
 
         def on_row(kind: Kind | None) -> None:
             if kind is not None:
+                bar.start_task(tasks[kind])  # the first row of its kind starts its clock
                 bar.advance(tasks[kind])
 
         importer = Importer(api, journal, on_row, concurrency)

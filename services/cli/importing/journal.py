@@ -23,6 +23,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from services.cli.errors import CommandFailed
+from services.common.fsync import fsync_path
 
 LINE_END: Final = b"\n"
 
@@ -52,6 +53,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
+            fsync_path(path.parent)
             self._hold()
             self._replay(fingerprint)
         except BaseException:
