@@ -19,7 +19,6 @@ from services.common.events import (
 )
 from services.common.projection.rows import PairRows, Rows, Values, Wanted
 
-
 Reaction = TweetLiked | TweetUnliked | TweetRetweeted | TweetUnretweeted
 
 
@@ -183,8 +182,8 @@ def _want_user(wanted: Wanted, event: UserCreated, position: int) -> None:
 
 
 def _want_tweet(wanted: Wanted, event: TweetCreated, position: int) -> None:
-    referred_to = {event.in_reply_to_id, event.quote_of_id} - {None}
-    wanted.tweets.update({event.id or position, *referred_to})
+    wanted.tweets.add(event.id or position)
+    wanted.tweets.update(tweet_id for tweet_id in (event.in_reply_to_id, event.quote_of_id) if tweet_id is not None)
     wanted.users.add(event.user_id)
 
 
