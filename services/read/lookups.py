@@ -183,11 +183,9 @@ class Lookups:
     async def _share_fresh(self, key: Name, load: Callable[[], Awaitable[T | None]]) -> T | None:
         if self._store.applied.lies_ahead(key[1]):
             return None
-        # What was found may embed an author as of the position where the load began, and that there was nothing yet
-        # says nothing to somebody who asks later.
-        return await self._flights.share(
-            (*key, self.applied_position), load, is_good_enough=lambda found: found is not None
-        )
+        # A look that began before this request knows nothing of what was created or deleted since, and may embed an
+        # author as of a position before.
+        return await self._flights.share(key, load, is_good_enough=lambda _: False)
 
     def _keep(self, key: Hashable, encoded: Encoded, made_from: list[Name]) -> Encoded:
         size_bytes = len(encoded.body) + len(encoded.link or "")
