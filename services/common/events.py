@@ -58,6 +58,16 @@ class TweetCreated(Event, frozen=True):
     user_id: Id
     content: Content
     id: FixtureId | None = None
+    in_reply_to_id: Id | None = None
+    quote_of_id: Id | None = None
+
+
+class TweetDeleted(Event, frozen=True):
+    """``user_id`` took back a tweet; only its author's word counts."""
+
+    name: ClassVar[str] = "tweet_deleted"
+    tweet_id: Id
+    user_id: Id
 
 
 class TweetLiked(Event, frozen=True):
@@ -74,6 +84,22 @@ class TweetRetweeted(Event, frozen=True):
     name: ClassVar[str] = "tweet_retweeted"
     tweet_id: Id
     user_id: Id | None = None
+
+
+class TweetUnliked(Event, frozen=True):
+    """``user_id`` no longer likes a tweet. An anonymous like is nobody's to take back."""
+
+    name: ClassVar[str] = "tweet_unliked"
+    tweet_id: Id
+    user_id: Id
+
+
+class TweetUnretweeted(Event, frozen=True):
+    """``user_id`` took back a retweet. An anonymous retweet is nobody's to take back."""
+
+    name: ClassVar[str] = "tweet_unretweeted"
+    tweet_id: Id
+    user_id: Id
 
 
 class UserFollowed(Event, frozen=True):
@@ -98,8 +124,11 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
         EpochStarted,
         UserCreated,
         TweetCreated,
+        TweetDeleted,
         TweetLiked,
+        TweetUnliked,
         TweetRetweeted,
+        TweetUnretweeted,
         UserFollowed,
         UserUnfollowed,
     )

@@ -28,6 +28,9 @@ CREDENTIAL_PREFIX: Final = "cred:"
 TWEET_PREFIX: Final = "tweet:"
 """``tweet:{id}``: the tweet as its writer answered it, for readers that have not applied it yet. Expires."""
 
+DELETED: Final = "log:deleted"
+"""Sorted set of ``{tweet id}:{user id}``: every deletion that the log holds, by its position; trimmed with it."""
+
 OWNER_GROUP: Final = "db-updater"
 """The consumer group that shows the owner's progress to standard tools; nothing reads through it."""
 
@@ -40,3 +43,8 @@ def credential(user_id: int) -> str:
 def tweet(tweet_id: int) -> str:
     """The key of a written-through tweet."""
     return f"{TWEET_PREFIX}{tweet_id}"
+
+
+def deletion(tweet_id: int, user_id: int) -> str:
+    """The member of ``DELETED`` for a user's deletion of a tweet; it counts if she is the author."""
+    return f"{tweet_id}:{user_id}"

@@ -5,10 +5,10 @@ Every row of a public table is a function of the log. ``position`` is always the
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
-from sqlalchemy import BigInteger, Index, Integer, LargeBinary, MetaData
-from sqlmodel import Field, SQLModel
+from sqlalchemy import BigInteger, ColumnElement, Index, Integer, LargeBinary, MetaData
+from sqlmodel import Field, SQLModel, col
 
 WITHOUT_ROWID = {"sqlite_with_rowid": False}
 # INTEGER and not BIGINT on SQLite: only an INTEGER PRIMARY KEY is the row id itself and needs no second index.
@@ -54,16 +54,23 @@ class User(Public, table=True):
 
 
 class Tweet(Public, table=True):
-    """A tweet with its counters; each counter equals the number of its rows."""
+    """A tweet with its counters; each equals the number of its rows (of its replies: those not deleted).
+
+    ``deleted`` makes it a tombstone: without content, in no answer, kept for the rows that point to it.
+    ``in_reply_to_id`` and ``quote_of_id`` are tweets in this table, tombstones perhaps.
+    """
 
     __tablename__ = "tweets"
-    __table_args__ = (Index("tweets_by_author", "user_id", "id"),)
 
     id: int = Field(primary_key=True, sa_type=BIG, sa_column_kwargs={"autoincrement": False})
     user_id: int = Field(sa_type=BIG)
     content: str
     likes: int = 0
     retweets: int = 0
+    reply_count: int = 0
+    in_reply_to_id: int | None = Field(default=None, sa_type=BIG)
+    quote_of_id: int | None = Field(default=None, sa_type=BIG)
+    deleted: bool = False
     position: int = Field(sa_type=BIG)
 
 
@@ -102,6 +109,22 @@ class Follow(Public, table=True):
     follower_id: int = Field(primary_key=True, sa_type=BIG)
     followee_id: int = Field(primary_key=True, sa_type=BIG)
     position: int = Field(sa_type=BIG)
+
+
+# What lists show, and all that their indexes hold. A query says the same in its condition, else it cannot use them.
+NOT_DELETED: Final[ColumnElement[bool]] = col(Tweet.deleted).is_(False)
+LIKED_BY_USER: Final[ColumnElement[bool]] = col(Like.liker_id) != col(Like.position)
+RETWEETED_BY_USER: Final[ColumnElement[bool]] = col(Retweet.retweeter_id) != col(Retweet.position)
+
+
+def _index_where(condition: ColumnElement[bool], name: str, *columns: Any) -> None:
+    Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+
+
+_index_where(NOT_DELETED, "tweets_by_author", Tweet.user_id, Tweet.id)
+_index_where(NOT_DELETED & col(Tweet.in_reply_to_id).is_not(None), "tweets_by_parent", Tweet.in_reply_to_id, Tweet.id)
+_index_where(LIKED_BY_USER, "likes_by_tweet", Like.tweet_id, Like.position)
+_index_where(RETWEETED_BY_USER, "retweets_by_tweet", Retweet.tweet_id, Retweet.position)
 
 
 class DeadLetter(Public, table=True):

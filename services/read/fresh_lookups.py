@@ -2,6 +2,8 @@
 
 Only for ids above the applied position: there an id is a position, so the entry that made it is found at once. Below
 it the replica's answer is final, and Redis must not be asked: it may still hold what was deleted since (HAZARDS 9).
+What Redis itself knows to be deleted is not shown either: a deletion removes ``tweet:{id}`` and leaves a mark that
+stays as long as the entry of the creation.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ class WrittenThrough(msgspec.Struct):
 
     content: str
     user: UserView
+    in_reply_to_id: int | None = None
+    quote_of_id: int | None = None
 
 
 class FreshLookups:
@@ -65,12 +69,14 @@ class FreshLookups:
             if written is not None:
                 self._metrics.count_fresh_lookup("written_through")
                 author = self._applied_user(written.user.id).value or written.user
-                return _new_tweet(tweet_id, written.content, author)
+                return _new_tweet(tweet_id, written, author)
             event = await self._event(tweet_id)
             if not isinstance(event, TweetCreated) or event.id is not None:
                 return None
+            if await self._is_deleted(tweet_id, event.user_id):
+                return None
             found = await self._author(event.user_id)
-            return None if found is None else _new_tweet(tweet_id, event.content, found)
+            return None if found is None else _new_tweet(tweet_id, event, found)
 
     async def user(self, user_id: int) -> UserView | None:
         """A user who was just created, None if there provably is none with this id."""
@@ -90,6 +96,10 @@ class FreshLookups:
         except (LogUnavailable, TimeoutError) as error:
             self._metrics.count_fresh_lookup("unknown")
             raise LogUnavailable(f"no answer about an id above the applied position: {error!r}") from error
+
+    async def _is_deleted(self, tweet_id: int, author_id: int) -> bool:
+        """Whether the log holds her deletion of it; where it holds the creation, it holds all that came later."""
+        return await self._redis.zscore(keys.DELETED, keys.deletion(tweet_id, author_id)) is not None
 
     async def _author(self, user_id: int) -> UserView | None:
         applied = self._applied_user(user_id)
@@ -143,5 +153,16 @@ def _event_of(entry: Entry) -> Event | None:
         return None
 
 
-def _new_tweet(tweet_id: int, content: str, author: UserView) -> TweetView:
-    return TweetView(tweet_id, content, author.id, created_at(tweet_id), likes=0, retweets=0, user=author)
+def _new_tweet(tweet_id: int, written: WrittenThrough | TweetCreated, author: UserView) -> TweetView:
+    return TweetView(
+        id=tweet_id,
+        content=written.content,
+        user_id=author.id,
+        created_at=created_at(tweet_id),
+        likes=0,
+        retweets=0,
+        user=author,
+        reply_count=0,
+        in_reply_to_id=written.in_reply_to_id,
+        quote_of_id=written.quote_of_id,
+    )

@@ -101,22 +101,44 @@ class Lookups:
         """A page of a user's tweets."""
         return await self._list(
             f"/users/{user_id}/tweets",
-            user_id,
+            (USER, user_id),
             window,
             lambda reader: views.tweets_by_author(reader, user_id, window, offset),
             lambda _: [(TWEETS_OF, user_id)],
             offset=offset,
         )
 
+    async def replies(self, tweet_id: int, window: Window) -> Encoded:
+        """A page of the replies to a tweet, whose counter changes whenever there is one more or less."""
+        return await self._list(
+            f"/tweets/{tweet_id}/replies",
+            (TWEET, tweet_id),
+            window,
+            lambda reader: views.replies(reader, tweet_id, window),
+            _tweets,
+        )
+
+    async def likers(self, tweet_id: int, window: Window) -> Encoded:
+        """A page of who liked a tweet."""
+        path, subject = f"/tweets/{tweet_id}/likes", (TWEET, tweet_id)
+        return await self._list(path, subject, window, lambda reader: views.likers(reader, tweet_id, window), _users)
+
+    async def retweeters(self, tweet_id: int, window: Window) -> Encoded:
+        """A page of who retweeted a tweet."""
+        path, subject = f"/tweets/{tweet_id}/retweets", (TWEET, tweet_id)
+        return await self._list(
+            path, subject, window, lambda reader: views.retweeters(reader, tweet_id, window), _users
+        )
+
     async def followers(self, user_id: int, window: Window) -> Encoded:
         """A page of who follows a user."""
-        path = f"/users/{user_id}/followers"
-        return await self._list(path, user_id, window, lambda reader: views.followers(reader, user_id, window), _users)
+        path, subject = f"/users/{user_id}/followers", (USER, user_id)
+        return await self._list(path, subject, window, lambda reader: views.followers(reader, user_id, window), _users)
 
     async def following(self, user_id: int, window: Window) -> Encoded:
         """A page of whom a user follows."""
-        path = f"/users/{user_id}/following"
-        return await self._list(path, user_id, window, lambda reader: views.following(reader, user_id, window), _users)
+        path, subject = f"/users/{user_id}/following", (USER, user_id)
+        return await self._list(path, subject, window, lambda reader: views.following(reader, user_id, window), _users)
 
     async def home(self, user_id: int, window: Window) -> Encoded:
         """A page of a user's home timeline; made from too much to be worth caching."""
@@ -131,13 +153,13 @@ class Lookups:
 
         answer = await self._flights.share((path, window), load, is_good_enough=is_new_enough)
         if answer.value is None:
-            return await self._list_of_nobody(user_id)
+            return await self._list_of_nothing((USER, user_id))
         return _page(path, answer.value, window, answer.read_position)
 
     async def _list(
         self,
         path: str,
-        user_id: int,
+        subject: Name,
         window: Window,
         view: Callable[[Reader], Answer[Page[T] | None]],
         also_made_from: Callable[[Page[T]], list[Name]],
@@ -149,22 +171,21 @@ class Lookups:
             return cached
         read_position, page = view(self._store.replica.reader)
         if page is None:
-            return await self._list_of_nobody(user_id)
-        return self._keep(key, _page(path, page, window, read_position), [(USER, user_id), *also_made_from(page)])
+            return await self._list_of_nothing(subject)
+        return self._keep(key, _page(path, page, window, read_position), [subject, *also_made_from(page)])
 
-    async def _list_of_nobody(self, user_id: int) -> Encoded:
-        """The answer for a list whose user the replica does not have: she may be too new to have anything in it."""
-        found = await self.user(user_id)
+    async def _list_of_nothing(self, subject: Name) -> Encoded:
+        """The answer for a list of what the replica does not have: it may be too new to have anything in it."""
+        kind, subject_id = subject
+        found = await (self.tweet(subject_id) if kind == TWEET else self.user(subject_id))
         return found if found.status == 404 else NOTHING_YET
 
     async def _share_fresh(self, key: Name, load: Callable[[], Awaitable[T | None]]) -> T | None:
         if self._store.applied.lies_ahead(key[1]):
             return None
-        # What was found may embed an author as of the position where the load began, and that there was nothing yet
-        # says nothing to somebody who asks later.
-        return await self._flights.share(
-            (*key, self.applied_position), load, is_good_enough=lambda found: found is not None
-        )
+        # A look that began before this request knows nothing of what was created or deleted since, and may embed an
+        # author as of a position before.
+        return await self._flights.share(key, load, is_good_enough=lambda _: False)
 
     def _keep(self, key: Hashable, encoded: Encoded, made_from: list[Name]) -> Encoded:
         size_bytes = len(encoded.body) + len(encoded.link or "")
@@ -180,6 +201,10 @@ def _ok(found: TweetView | UserView, read_position: int = BEGINNING) -> Encoded:
 
 def _page(path: str, page: Page[Any], window: Window, read_position: int) -> Encoded:
     return Encoded(200, _encode(page.items), link_header(path, page, window), read_position)
+
+
+def _tweets(page: Page[TweetView]) -> list[Name]:
+    return [name for listed in page.items for name in ((TWEET, listed.id), (USER, listed.user_id))]
 
 
 def _users(page: Page[UserView]) -> list[Name]:

@@ -71,6 +71,24 @@ async def get_tweet(tweet_id: TweetId, read: AtMinPosition) -> Response:
     return read.answer(await read.lookups.tweet(tweet_id))
 
 
+@router.get("/tweets/{tweet_id}/replies", tags=["tweets"], response_model=list[TweetView], responses=_LIST_RESPONSES)
+async def list_replies(tweet_id: TweetId, window: ListWindow, read: AtMinPosition) -> Response:
+    """The replies to a tweet, newest first."""
+    return read.answer(await read.lookups.replies(tweet_id, window))
+
+
+@router.get("/tweets/{tweet_id}/likes", tags=["tweets"], response_model=list[UserView], responses=_LIST_RESPONSES)
+async def list_likers(tweet_id: TweetId, window: ListWindow, read: AtMinPosition) -> Response:
+    """Who liked a tweet, newest like first; anonymous likes only count. The cursors are in the Link header only."""
+    return read.answer(await read.lookups.likers(tweet_id, window))
+
+
+@router.get("/tweets/{tweet_id}/retweets", tags=["tweets"], response_model=list[UserView], responses=_LIST_RESPONSES)
+async def list_retweeters(tweet_id: TweetId, window: ListWindow, read: AtMinPosition) -> Response:
+    """Who retweeted a tweet, newest first; anonymous retweets only count. The cursors are in the Link header only."""
+    return read.answer(await read.lookups.retweeters(tweet_id, window))
+
+
 @router.get("/users/by-username/{username}", tags=["users"], response_model=UserView, responses=_PROBLEMS)
 async def get_user_by_username(username: Username, read: AtMinPosition) -> Response:
     """The user with this name."""

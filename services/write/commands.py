@@ -80,6 +80,8 @@ class CreateTweet(Command):
 
     content: Content
     user_id: Id
+    in_reply_to_id: Id | None = Field(default=None, description="The tweet that this one replies to.")
+    quote_of_id: Id | None = Field(default=None, description="The tweet that this one quotes.")
 
 
 class Act(Command):
@@ -89,6 +91,6 @@ class Act(Command):
 
 
 class ActAs(Command):
-    """Follow or unfollow, as somebody."""
+    """What nobody can do anonymously: follow, delete, take back."""
 
     user_id: Id = Field(description="Who acts.")

@@ -47,10 +47,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A verdict, and the read service's representation of what exists."""
+    """A verdict, the read service's representation of what exists, the position at which something is absent."""
 
     verdict: Verdict
     body: bytes = b""
+    position: int = BEGINNING
 
 
 UNKNOWN: Final = Finding(Verdict.UNKNOWN)
@@ -79,7 +80,7 @@ class ReadService:
         if answer.status_code == httpx.codes.OK:
             return Finding(Verdict.EXISTS, answer.content)
         if answer.status_code == httpx.codes.NOT_FOUND and _is_proof(answer, kind, item_id):
-            return Finding(Verdict.ABSENT)
+            return Finding(Verdict.ABSENT, position=int(answer.headers["X-Log-Position"]))
         return UNKNOWN
 
 
@@ -100,6 +101,10 @@ class Existence:
         if len(self._known) > self._known_max:
             self._known.popitem(last=False)
 
+    def forget(self, kind: Kind, item_id: int) -> None:
+        """Note that something may be gone: ask again."""
+        self._known.pop((kind, item_id), None)
+
     async def refuse_absent(self, *subjects: tuple[Kind, int]) -> None:
         """Raise the 404 for the first of these that provably does not exist; asks about all at once."""
         questions = []
@@ -114,10 +119,15 @@ class Existence:
 
     async def find(self, kind: Kind, item_id: int) -> Finding:
         """Ask the read service. Raises the 404 for something that provably does not exist."""
-        finding = await self._share(kind, item_id)
-        self._metrics.count(finding.verdict)
+        finding = await self.look(kind, item_id)
         if finding.verdict is Verdict.ABSENT:
             raise not_found(kind)
+        return finding
+
+    async def look(self, kind: Kind, item_id: int) -> Finding:
+        """Ask the read service, also about what may be gone."""
+        finding = await self._share(kind, item_id)
+        self._metrics.count(finding.verdict)
         if finding.verdict is Verdict.EXISTS:
             self.remember(kind, item_id)
         return finding

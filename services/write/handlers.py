@@ -10,14 +10,24 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from services.common.errors import ClientError
-from services.common.events import TweetCreated, TweetLiked, TweetRetweeted, UserCreated, UserFollowed, UserUnfollowed
+from services.common.events import (
+    TweetCreated,
+    TweetDeleted,
+    TweetLiked,
+    TweetRetweeted,
+    TweetUnliked,
+    TweetUnretweeted,
+    UserCreated,
+    UserFollowed,
+    UserUnfollowed,
+)
 from services.common.ids import created_at
 from services.common.log.append import AppendItem, Result
 from services.common.views import UserView
 from services.write.authors import Authors
 from services.write.commands import CreateTweet, CreateUser
 from services.write.credentials import Credentials
-from services.write.existence import Existence, Kind, not_found
+from services.write.existence import Existence, Kind, Verdict, not_found
 
 REQUEST_SECONDS: Final = 0.85
 """From command to verdict; a client has its answer within a second, whatever Redis does."""
@@ -44,6 +54,15 @@ class CreatedTweetView:
     likes: int
     retweets: int
     user: UserView | None
+    reply_count: int
+    in_reply_to_id: int | None
+    quote_of_id: int | None
+
+
+class _Authored(msgspec.Struct):
+    """What of a tweet's representation says whose it is."""
+
+    user_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +103,21 @@ class Handlers:
     async def create_tweet(self, command: CreateTweet) -> Written[CreatedTweetView]:
         """Publish a tweet. Without the author's view it is appended all the same: durable comes before pretty."""
         deadline = _deadline()
-        author = await self._authors.view(command.user_id)
-        item = AppendItem(
-            TweetCreated(user_id=command.user_id, content=command.content),
-            target=command.user_id,
-            written_through=_written_through(command.content, author),
+        refers_to = [tweet_id for tweet_id in (command.in_reply_to_id, command.quote_of_id) if tweet_id is not None]
+        author, _ = await asyncio.gather(
+            self._authors.view(command.user_id),
+            self._existence.refuse_absent(*((Kind.TWEET, tweet_id) for tweet_id in refers_to)),
         )
-        position = _position(await self._append(item, deadline), Kind.USER)
+        event = TweetCreated(
+            user_id=command.user_id,
+            content=command.content,
+            in_reply_to_id=command.in_reply_to_id,
+            quote_of_id=command.quote_of_id,
+        )
+        target = max([command.user_id, *refers_to])
+        item = AppendItem(event, target=target, written_through=_written_through(event, author))
+        result = await self._append(item, deadline)
+        position = _position(result, Kind.USER if target == command.user_id else Kind.TWEET)
         self._existence.remember(Kind.TWEET, position)
         return Written(
             position,
@@ -102,16 +129,43 @@ class Handlers:
                 likes=0,
                 retweets=0,
                 user=author,
+                reply_count=0,
+                in_reply_to_id=command.in_reply_to_id,
+                quote_of_id=command.quote_of_id,
             ),
         )
+
+    async def delete_tweet(self, tweet_id: int, user_id: int) -> Written[None]:
+        """Delete a tweet, as its author. What is not there any more is deleted already, or never was: a success.
+
+        Raises the 403 for somebody who provably is not the author.
+        """
+        deadline = _deadline()
+        finding = await self._existence.look(Kind.TWEET, tweet_id)
+        if finding.verdict is Verdict.ABSENT:
+            return Written(finding.position, None)
+        if finding.body and msgspec.json.decode(finding.body, type=_Authored).user_id != user_id:
+            raise ClientError(403, "not_the_author", "Only its author can delete a tweet")
+        event = TweetDeleted(tweet_id=tweet_id, user_id=user_id)
+        result = await self._append(AppendItem(event, target=max(tweet_id, user_id)), deadline)
+        self._existence.forget(Kind.TWEET, tweet_id)
+        return Written(_position(result, Kind.TWEET if tweet_id >= user_id else Kind.USER), None)
 
     async def like(self, tweet_id: int, user_id: int | None) -> Written[None]:
         """Like a tweet, as somebody or anonymously."""
         return await self._act_on_tweet(TweetLiked(tweet_id=tweet_id, user_id=user_id))
 
+    async def unlike(self, tweet_id: int, user_id: int) -> Written[None]:
+        """Take back a user's like."""
+        return await self._act_on_tweet(TweetUnliked(tweet_id=tweet_id, user_id=user_id))
+
     async def retweet(self, tweet_id: int, user_id: int | None) -> Written[None]:
         """Retweet a tweet, as somebody or anonymously."""
         return await self._act_on_tweet(TweetRetweeted(tweet_id=tweet_id, user_id=user_id))
+
+    async def unretweet(self, tweet_id: int, user_id: int) -> Written[None]:
+        """Take back a user's retweet."""
+        return await self._act_on_tweet(TweetUnretweeted(tweet_id=tweet_id, user_id=user_id))
 
     async def follow(self, follower_id: int, followee_id: int) -> Written[None]:
         """Let one user follow another."""
@@ -125,7 +179,9 @@ class Handlers:
             raise ClientError(422, "cannot_follow_self", "One cannot follow oneself")
         return await self._act_on_user(UserUnfollowed(follower_id=follower_id, followee_id=followee_id))
 
-    async def _act_on_tweet(self, event: TweetLiked | TweetRetweeted) -> Written[None]:
+    async def _act_on_tweet(
+        self, event: TweetLiked | TweetUnliked | TweetRetweeted | TweetUnretweeted
+    ) -> Written[None]:
         deadline = _deadline()
         actor_id = event.user_id or 0
         actor = [(Kind.USER, actor_id)] if actor_id else []
@@ -151,7 +207,8 @@ def _position(result: Result, kind: Kind) -> int:
     return result
 
 
-def _written_through(content: str, author: UserView | None) -> bytes | None:
+def _written_through(event: TweetCreated, author: UserView | None) -> bytes | None:
     if author is None:
         return None
-    return msgspec.json.encode({"content": content, "user": author})
+    refers_to = {"in_reply_to_id": event.in_reply_to_id, "quote_of_id": event.quote_of_id}
+    return msgspec.json.encode({"content": event.content, "user": author, **refers_to})

@@ -43,6 +43,9 @@ def test_the_read_api_keeps_its_word(running: System) -> None:
     check_every_operation(
         running.readers[0].url,
         "GET /tweets/{tweet_id}",
+        "GET /tweets/{tweet_id}/replies",
+        "GET /tweets/{tweet_id}/likes",
+        "GET /tweets/{tweet_id}/retweets",
         "GET /users/{user_id}",
         "GET /users/by-username/{username}",
         "GET /users/{user_id}/tweets",
@@ -58,8 +61,11 @@ def test_the_write_api_keeps_its_word(running: System) -> None:
         running.writers[0].url,
         "POST /users",
         "POST /tweets",
+        "DELETE /tweets/{tweet_id}",
         "POST /tweets/{tweet_id}/like",
+        "DELETE /tweets/{tweet_id}/like",
         "POST /tweets/{tweet_id}/retweet",
+        "DELETE /tweets/{tweet_id}/retweet",
         "POST /users/{user_id}/follow",
         "DELETE /users/{user_id}/follow",
     )

@@ -10,7 +10,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from services.common import events, keys
 from services.common.errors import DeadlinePassed, WritesRefused
-from services.common.events import TweetCreated, TweetLiked, UserCreated
+from services.common.events import TweetCreated, TweetDeleted, TweetLiked, UserCreated
 from services.common.ids import POSITION_MAX, unix_ms_of
 from services.common.log.append import AppendItem, CredentialClaim
 from services.common.log.client import EventLog
@@ -51,6 +51,26 @@ def test_each_entry_names_the_position_before_it(log: ScriptedLog, redis_server:
     log.call([tweet()])
     entries = EventLog(redis_server.url).read(0)
     assert [entry.prev for entry in entries] == [0, *(entry.position for entry in entries[:-1])]
+
+
+def test_a_deletion_removes_the_written_through_tweet_and_leaves_its_mark(log: ScriptedLog) -> None:
+    """HAZARDS 9: both in the call that appends it; in a batch, what comes before and after keeps its own."""
+    first, second = log.call([tweet(written_through=b"first"), tweet(written_through=b"second")]).results
+    deletion = AppendItem(TweetDeleted(tweet_id=int(first), user_id=1), target=int(first))
+    reply = log.call([tweet(written_through=b"third"), deletion, tweet(written_through=b"fourth")])
+    third, at, fourth = (int(result) for result in reply.results)
+    kept = [log.redis.get(keys.tweet(int(each))) for each in (first, second, third, fourth)]
+    assert kept == [None, b"second", b"third", b"fourth"]
+    assert log.redis.zrange(keys.DELETED, 0, -1, withscores=True) == [(b"%d:1" % int(first), float(at))]
+    assert log.redis.ttl(keys.DELETED) == -1
+
+
+def test_a_deletion_of_what_the_log_has_not_reached_is_refused(log: ScriptedLog) -> None:
+    """And leaves no mark."""
+    (head,) = log.call([tweet()]).results
+    above = int(head) + 1
+    assert log.call([AppendItem(TweetDeleted(tweet_id=above, user_id=1), target=above)]).results == ["not_found"]
+    assert not log.redis.exists(keys.DELETED)
 
 
 def test_ids_ascend_when_the_clock_steps_back(log: ScriptedLog) -> None:

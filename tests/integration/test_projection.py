@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select, text
-from sqlmodel import col
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col
 
 from services.common import database, projection
 from services.common.errors import StorageUnfit
@@ -19,8 +20,11 @@ from services.common.events import (
     EpochStarted,
     Event,
     TweetCreated,
+    TweetDeleted,
     TweetLiked,
     TweetRetweeted,
+    TweetUnliked,
+    TweetUnretweeted,
     UserCreated,
     UserFollowed,
     UserUnfollowed,
@@ -38,15 +42,36 @@ tweets = st.sampled_from([*TWEETS, NOBODY])
 
 anything: st.SearchStrategy[Event | tuple[str, bytes]] = st.one_of(
     st.builds(UserCreated, username=st.sampled_from(["ann", "Ann", "bob", "eve"]), id=people),
-    st.builds(TweetCreated, user_id=people, content=st.sampled_from(["hello", "again"]), id=tweets),
+    st.builds(
+        TweetCreated,
+        user_id=people,
+        content=st.sampled_from(["hello", "again"]),
+        id=st.none() | tweets,
+        in_reply_to_id=st.none() | tweets,
+        quote_of_id=st.none() | tweets,
+    ),
+    st.builds(TweetDeleted, tweet_id=tweets, user_id=people),
     st.builds(TweetLiked, tweet_id=tweets, user_id=st.none() | people),
+    st.builds(TweetUnliked, tweet_id=tweets, user_id=people),
     st.builds(TweetRetweeted, tweet_id=tweets, user_id=st.none() | people),
+    st.builds(TweetUnretweeted, tweet_id=tweets, user_id=people),
     st.builds(UserFollowed, follower_id=people, followee_id=people),
     st.builds(UserUnfollowed, follower_id=people, followee_id=people),
     st.builds(EpochStarted, epoch=st.integers(1, 5)),
     st.tuples(st.sampled_from(["tweet_liked", "user_created", "no_such_type"]), st.sampled_from([b"", b"{}", b"[1]"])),
 )
-logs = st.lists(anything, min_size=1, max_size=60)
+# From nothing at all, or with people and tweets there to do something to.
+people_there = [UserCreated(username=name, id=number) for number, name in ((ANN, "ann"), (BOB, "bob"), (EVE, "eve"))]
+conversation = [
+    *people_there,
+    TweetCreated(user_id=ANN, content="hello", id=11),
+    TweetCreated(user_id=BOB, content="you too", id=12, in_reply_to_id=11),
+]
+logs = st.builds(
+    lambda before, happened: [*before, *happened],
+    st.sampled_from([[], conversation]),
+    st.lists(anything, min_size=1, max_size=60),
+)
 
 
 def open_projection(folder: Path) -> Engine:
@@ -107,6 +132,12 @@ def test_counters_equal_rows(records: list[Event | tuple[str, bytes]]) -> None:
         engine = open_projection(Path(folder))
         apply_in_batches(engine, chained(records), 7)
         with engine.begin() as connection:
+            parents = aliased(Tweet)
+            replies = select(func.count()).where(
+                col(Tweet.in_reply_to_id) == col(parents.id), col(Tweet.deleted).is_(False)
+            )
+            miscounted = select(col(parents.id)).where(col(parents.reply_count) != replies.scalar_subquery())
+            assert connection.execute(miscounted).all() == []
             for counter, rows in (
                 (func.sum(col(Tweet.likes)), Like),
                 (func.sum(col(Tweet.retweets)), Retweet),
@@ -133,6 +164,91 @@ def test_follow_undo_follow_in_one_batch_keeps_the_last_position(copy: Engine) -
     apply_in_batches(copy, entries[3:], 1000)
     with copy.begin() as connection:
         assert connection.execute(select(col(Follow.position))).scalars().all() == [entries[-1].position]
+
+
+def played(copy: Engine, *happened: Event) -> list[AppliedBatch]:
+    """Apply a conversation (ann's tweet 11, bob's reply 12) in one batch, and then what happened in another."""
+    entries = chained([*conversation, *happened])
+    apply_in_batches(copy, entries[: len(conversation)], 1000)
+    return apply_in_batches(copy, entries[len(conversation) :], 1000)
+
+
+def row(copy: Engine, tweet_id: int) -> Tweet:
+    """A tweet's row, a tombstone's too."""
+    with Session(copy) as session:
+        found = session.get(Tweet, tweet_id)
+        assert found is not None
+        return found
+
+
+@pytest.mark.parametrize(
+    ("liked", "undone"), [(TweetLiked, TweetUnliked), (TweetRetweeted, TweetUnretweeted)], ids=["like", "retweet"]
+)
+def test_a_reaction_undone_and_repeated_in_one_batch_counts_once_at_its_last_position(
+    copy: Engine, liked: type[TweetLiked | TweetRetweeted], undone: type[TweetUnliked | TweetUnretweeted]
+) -> None:
+    """The order per key holds; undoing twice, or for somebody who does not exist, changes nothing."""
+    did, undid = liked(tweet_id=11, user_id=BOB), undone(tweet_id=11, user_id=BOB)
+    (batch,) = played(copy, did, undid, undid, undone(tweet_id=11, user_id=NOBODY), did)
+    assert batch.ignored == {"nothing_to_undo": 1, "no_such_user": 1}
+    assert {row(copy, 11).likes, row(copy, 11).retweets} == {0, 1}
+    table = Like if liked is TweetLiked else Retweet
+    with copy.begin() as connection:
+        assert connection.execute(select(table.position)).scalars().all() == [batch.position]  # type: ignore[call-overload]
+
+
+def test_an_anonymous_like_cannot_be_undone_by_its_position(copy: Engine) -> None:
+    """It is the key of the row, and every client was told of it."""
+    (batch,) = played(copy, TweetLiked(tweet_id=11))
+    entries = chained([TweetUnliked(tweet_id=11, user_id=batch.position)], batch.position)
+    (undone,) = apply_in_batches(copy, entries, 1)
+    assert (undone.ignored, row(copy, 11).likes) == ({"no_such_user": 1}, 1)
+
+
+def test_a_deleted_tweet_is_a_tombstone_that_nothing_can_be_done_to(copy: Engine) -> None:
+    """Its text is gone, its rows stay; a stranger's deletion and a second one are without effect."""
+    (batch,) = played(
+        copy,
+        TweetLiked(tweet_id=11, user_id=BOB),
+        TweetDeleted(tweet_id=11, user_id=BOB),
+        TweetLiked(tweet_id=11),
+        TweetDeleted(tweet_id=11, user_id=ANN),
+        TweetDeleted(tweet_id=11, user_id=ANN),
+        TweetLiked(tweet_id=11),
+        TweetUnliked(tweet_id=11, user_id=BOB),
+    )
+    assert batch.ignored == {"not_the_author": 1, "no_such_tweet": 2}
+    tomb = row(copy, 11)
+    assert (tomb.deleted, tomb.content, tomb.likes, tomb.reply_count) == (True, "", 1, 1)
+
+
+def test_a_reply_raises_its_parents_generation_and_its_deletion_does_again(copy: Engine) -> None:
+    """The parent shows its count, and so do the lists of the parent's author; in one batch they cancel out."""
+    (replied,) = played(copy, TweetCreated(user_id=EVE, content="me too", id=13, in_reply_to_id=11))
+    assert (replied.touched.tweets, replied.touched.authors) == ({11, 13}, {ANN, EVE})
+    assert row(copy, 11).reply_count == 2
+    (deleted,) = apply_in_batches(copy, chained([TweetDeleted(tweet_id=13, user_id=EVE)], replied.position), 1)
+    assert (deleted.touched.tweets, deleted.touched.authors) == ({11, 13}, {ANN, EVE})
+    assert row(copy, 11).reply_count == 1
+    brief = [
+        TweetCreated(user_id=EVE, content="oh", id=14, in_reply_to_id=11),
+        TweetDeleted(tweet_id=14, user_id=EVE),
+    ]
+    (both,) = apply_in_batches(copy, chained(brief, deleted.position), 2)
+    assert both.touched.tweets == {11, 14}
+    assert (row(copy, 11).reply_count, row(copy, 14).content) == (1, "")
+
+
+def test_a_reply_to_a_deleted_tweet_stays_one_and_a_reply_to_nothing_stands_alone(copy: Engine) -> None:
+    """Neither is lost: both were acknowledged. What never was has no row to count in."""
+    played(
+        copy,
+        TweetDeleted(tweet_id=11, user_id=ANN),
+        TweetCreated(user_id=EVE, content="too late", id=13, in_reply_to_id=11, quote_of_id=11),
+        TweetCreated(user_id=EVE, content="to nobody", id=14, in_reply_to_id=NOBODY, quote_of_id=14),
+    )
+    assert (row(copy, 13).in_reply_to_id, row(copy, 13).quote_of_id, row(copy, 11).reply_count) == (11, 11, 2)
+    assert (row(copy, 14).in_reply_to_id, row(copy, 14).quote_of_id) == (None, None)
 
 
 def test_a_malformed_entry_becomes_a_dead_letter_and_the_next_goes_on(copy: Engine) -> None:

@@ -37,6 +37,17 @@ class Client:
         assert answer.status_code == httpx.codes.OK, answer.text
         self._see(answer)
 
+    def undo(self, path: str, user_id: int) -> None:
+        """Delete, or take back."""
+        answer = self.system.write.request("DELETE", path, json={"user_id": user_id})
+        assert answer.status_code == httpx.codes.OK, answer.text
+        self._see(answer)
+
+    def reply(self, user_id: int, tweet_id: int) -> int:
+        """The id of a new reply."""
+        body = {"content": "indeed", "user_id": user_id, "in_reply_to_id": tweet_id}
+        return self._created(self.system.write.post("/tweets", json=body))
+
     def get(self, path: str) -> httpx.Response:
         """A read at the greatest position seen."""
         return self._see(self.system.read.get(path, headers={"X-Min-Position": str(self.position)}))
@@ -123,6 +134,68 @@ def test_lists_are_walked_by_their_links_newest_first(client: Client) -> None:
     assert client.walk(f"/users/{ada}/tweets?limit=2&offset=1&since_id={tweets[1]}") == [[tweets[3], tweets[2]]]
 
 
+def test_lists_of_a_tweet_are_walked_by_their_links_newest_first(client: Client) -> None:
+    """Replies, likes and retweets, in pages of two; anonymous ones are counted and not listed."""
+    ada, *others = (client.user() for _ in range(6))
+    tweet = client.tweet(ada)
+    replies = [client.reply(ada, tweet) for _ in range(5)]
+    for action in ("like", "retweet"):
+        for other in others:
+            client.act(f"/tweets/{tweet}/{action}", other)
+        client.act(f"/tweets/{tweet}/{action}")
+    fans = others[::-1]
+    assert client.walk(f"/tweets/{tweet}/replies?limit=2") == [replies[:2:-1], replies[2:0:-1], replies[:1]]
+    assert client.walk(f"/tweets/{tweet}/likes?limit=2") == [fans[:2], fans[2:4], fans[4:]]
+    assert client.walk(f"/tweets/{tweet}/retweets?limit=2") == [fans[:2], fans[2:4], fans[4:]]
+    shown = client.get(f"/tweets/{tweet}").json()
+    assert (shown["likes"], shown["retweets"], shown["reply_count"]) == (6, 6, 5)
+
+
+def test_what_is_undone_is_gone_from_the_read_after_it(client: Client) -> None:
+    """A second time changes nothing. Every answer was cached before."""
+    ada, bob = client.user(), client.user()
+    tweet = client.tweet(ada)
+    paths = [f"/tweets/{tweet}/likes", f"/tweets/{tweet}/retweets"]
+    for action in ("like", "retweet"):
+        client.act(f"/tweets/{tweet}/{action}", bob)
+    assert [[user["id"] for user in client.get(path).json()] for path in paths] == [[bob], [bob]]
+    for _ in range(2):
+        for action in ("like", "retweet"):
+            client.undo(f"/tweets/{tweet}/{action}", bob)
+        assert [client.get(path).json() for path in paths] == [[], []]
+        shown = client.get(f"/tweets/{tweet}").json()
+        assert (shown["likes"], shown["retweets"]) == (0, 0)
+
+
+def test_a_deleted_tweet_is_nowhere_in_the_read_after_it(client: Client) -> None:
+    """Not by its id, nor in its author's list, on a timeline, among the replies; its parent counts one less."""
+    ada, bob = client.user(), client.user()
+    client.act(f"/users/{ada}/follow", bob)
+    parent = client.tweet(bob)
+    tweet = client.reply(ada, parent)
+    reply = client.reply(bob, tweet)
+    client.act(f"/tweets/{tweet}/retweet", bob)
+    lists = [f"/users/{ada}/tweets", f"/users/{ada}/home", f"/users/{bob}/home", f"/tweets/{parent}/replies"]
+    assert all(tweet in [item["id"] for item in client.get(path).json()] for path in lists)
+    assert client.get(f"/tweets/{parent}").json()["reply_count"] == 1
+    for _ in range(2):
+        client.undo(f"/tweets/{tweet}", ada)
+        for path in ("", "/replies", "/likes", "/retweets"):
+            assert problem(client.get(f"/tweets/{tweet}{path}")) == (404, "tweet_not_found")
+        assert not any(tweet in [item["id"] for item in client.get(path).json()] for path in lists)
+        assert client.get(f"/tweets/{parent}").json()["reply_count"] == 0
+    assert client.get(f"/tweets/{reply}").json()["in_reply_to_id"] == tweet
+
+
+def test_a_stranger_cannot_delete_a_tweet(client: Client) -> None:
+    """The read service says whose it is."""
+    ada, eve = client.user(), client.user()
+    tweet = client.tweet(ada)
+    refused = client.system.write.request("DELETE", f"/tweets/{tweet}", json={"user_id": eve})
+    assert problem(refused) == (403, "not_the_author")
+    assert client.get(f"/tweets/{tweet}").status_code == httpx.codes.OK
+
+
 def test_prev_leads_to_what_is_new_since(client: Client) -> None:
     """A client that polls keeps the link; with nothing new the page is empty."""
     ada = client.user()
@@ -169,19 +242,23 @@ def test_a_user_is_found_by_name_in_any_case_as_soon_as_she_exists(client: Clien
     assert client.get(path).json() == created.json()
 
 
-def test_lists_of_a_user_who_was_just_created_are_empty(client: Client, system: System) -> None:
-    """Without a position: the replica may not have her yet, but she exists."""
+def test_lists_of_what_was_just_created_are_empty(client: Client, system: System) -> None:
+    """Without a position: the replica may not have it yet, but it exists."""
     for _ in range(10):
         ada = client.user()
         for name in ("tweets", "followers", "following", "home"):
             assert system.read.get(f"/users/{ada}/{name}").json() == []
+        tweet = client.tweet(ada)
+        for name in ("replies", "likes", "retweets"):
+            assert system.read.get(f"/tweets/{tweet}/{name}").json() == []
 
 
 def test_what_does_not_exist_is_a_404_with_a_code(client: Client, system: System) -> None:
     """An id below, an id between, and one in the far future."""
     ada = client.user()
     for absent in (1, ada - 1, position_at(3_000_000_000_000), POSITION_MAX):
-        assert problem(system.read.get(f"/tweets/{absent}")) == (404, "tweet_not_found")
+        for path in ("", "/replies", "/likes", "/retweets"):
+            assert problem(system.read.get(f"/tweets/{absent}{path}")) == (404, "tweet_not_found")
         for path in ("", "/tweets", "/followers", "/following", "/home"):
             assert problem(system.read.get(f"/users/{absent}{path}")) == (404, "user_not_found")
     assert system.read.get("/tweets/1").json() == {"detail": "Tweet not found", "code": "tweet_not_found"}
@@ -207,6 +284,10 @@ def test_what_does_not_exist_is_a_404_with_a_code(client: Client, system: System
         "/users/1/tweets?offset=10001",
         f"/users/1/tweets?offset={'9' * 5000}",
         "/users/1/followers?max_id=0",
+        "/tweets/0/replies",
+        "/tweets/1/replies?limit=101",
+        "/tweets/1/likes?max_id=0",
+        "/tweets/1/retweets?since_id=-1",
         f"/users/1/followers?max_id={2**63}",
         "/users/1/home?max_id=abc",
         "/users/1/home?since_id=-1",
@@ -279,6 +360,9 @@ def test_openapi_declares_every_route_with_its_refusals() -> None:
     }
     assert sorted(paths) == [
         "/tweets/{tweet_id}",
+        "/tweets/{tweet_id}/likes",
+        "/tweets/{tweet_id}/replies",
+        "/tweets/{tweet_id}/retweets",
         "/users/by-username/{username}",
         "/users/{user_id}",
         "/users/{user_id}/followers",

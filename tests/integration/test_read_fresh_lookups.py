@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from services.common import keys
 from services.common.errors import LogUnavailable
-from services.common.events import TweetCreated, TweetLiked, UserCreated
+from services.common.events import TweetCreated, TweetDeleted, TweetLiked, UserCreated
 from services.common.ids import created_at, entry_id
 from services.common.log.append import AppendItem, CredentialClaim
 from services.common.log.client import EventLog
@@ -48,6 +48,11 @@ def lookups_at(url: str) -> FreshLookups:
     )
 
 
+def new(tweet: int, content: str, author: UserView, in_reply_to_id: int | None = None) -> TweetView:
+    """A tweet that nobody has reacted to."""
+    return TweetView(tweet, content, author.id, created_at(tweet), 0, 0, author, 0, in_reply_to_id, None)
+
+
 def append(log: ScriptedLog, item: AppendItem) -> int:
     """Append one event; returns its position."""
     return int(log.call([item]).results[0])
@@ -65,13 +70,13 @@ async def test_a_written_through_tweet_is_found_with_the_replicas_view_of_its_au
     stale = UserView(7, "ada", ADA.created_at, 0, 0)
     written_through = msgspec.json.encode({"content": "hello", "user": stale})
     tweet = append(log, AppendItem(TweetCreated(user_id=7, content="hello"), written_through=written_through))
-    assert await fresh.tweet(tweet) == TweetView(tweet, "hello", 7, created_at(tweet), 0, 0, ADA)
+    assert await fresh.tweet(tweet) == new(tweet, "hello", ADA)
 
 
 async def test_a_tweet_that_is_only_in_the_stream_is_found_there(log: ScriptedLog, fresh: FreshLookups) -> None:
     """Its key has expired, or the writer did not know the author; a damaged key is no obstacle either."""
     tweet = append(log, AppendItem(TweetCreated(user_id=7, content="hello")))
-    expected = TweetView(tweet, "hello", 7, created_at(tweet), 0, 0, ADA)
+    expected = new(tweet, "hello", ADA)
     assert await fresh.tweet(tweet) == expected
     log.redis.set(keys.tweet(tweet), b"{}")
     assert await fresh.tweet(tweet) == expected
@@ -83,7 +88,39 @@ async def test_a_new_tweet_of_a_new_user_is_found_with_both_entries(log: Scripte
     tweet = append(log, AppendItem(TweetCreated(user_id=bob, content="first")))
     author = UserView(bob, "Bob", created_at(bob), 0, 0)
     assert await fresh.user(bob) == author
-    assert await fresh.tweet(tweet) == TweetView(tweet, "first", bob, created_at(tweet), 0, 0, author)
+    assert await fresh.tweet(tweet) == new(tweet, "first", author)
+
+
+@pytest.mark.parametrize("is_written_through", [True, False])
+async def test_a_reply_says_what_it_replies_to(log: ScriptedLog, fresh: FreshLookups, is_written_through: bool) -> None:
+    """Whichever way it is found."""
+    written_through = msgspec.json.encode({"content": "hi", "user": ADA, "in_reply_to_id": 5, "quote_of_id": None})
+    event = TweetCreated(user_id=7, content="hi", in_reply_to_id=5)
+    tweet = append(log, AppendItem(event, written_through=written_through if is_written_through else None))
+    assert await fresh.tweet(tweet) == new(tweet, "hi", ADA, in_reply_to_id=5)
+
+
+@pytest.mark.parametrize("is_written_through", [True, False])
+async def test_a_tweet_deleted_before_it_was_applied_is_not_served_from_the_log(
+    log: ScriptedLog, fresh: FreshLookups, is_written_through: bool
+) -> None:
+    """HAZARDS 9: the entry of its creation is still there; only the author's word counts, and it lasts."""
+    written_through = msgspec.json.encode({"content": "hello", "user": ADA}) if is_written_through else None
+    tweet = append(log, AppendItem(TweetCreated(user_id=7, content="hello"), written_through=written_through))
+    stranger = append(log, AppendItem(TweetDeleted(tweet_id=tweet, user_id=8)))
+    assert await fresh.tweet(tweet) == new(tweet, "hello", ADA)
+    append(log, AppendItem(TweetDeleted(tweet_id=tweet, user_id=7)))
+    assert await fresh.tweet(tweet) is None
+    event_log = EventLog(log.url)
+    event_log.trim(tweet - 1, fence=1)
+    assert await fresh.tweet(tweet) is None
+    event_log.trim(stranger, fence=1)
+    assert log.redis.zrange(keys.DELETED, 0, -1) == [f"{tweet}:7".encode()]
+    with pytest.raises(LogUnavailable):
+        await fresh.tweet(tweet)
+    event_log.trim(stranger + 10, fence=1)
+    assert not log.redis.exists(keys.DELETED)
+    event_log.close()
 
 
 async def test_what_the_log_does_not_hold_is_provably_absent(log: ScriptedLog, fresh: FreshLookups) -> None:

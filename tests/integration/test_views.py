@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from services.common import events, projection, views
 from services.common.database import open_reader, open_writer
 from services.common.events import (
     Event,
     TweetCreated,
+    TweetDeleted,
     TweetLiked,
     TweetRetweeted,
+    TweetUnliked,
+    TweetUnretweeted,
     UserCreated,
     UserFollowed,
     UserUnfollowed,
@@ -27,6 +31,17 @@ from services.common.ids import created_at
 from services.common.log.entry import Entry
 from services.common.views import Answer, Page, Reader, Window, home_timeline
 from tests.support.logbook import chained
+
+ListView = Callable[[Reader, int, Window], Answer[Page[Any] | None]]
+LISTS: Final[list[ListView]] = [
+    views.tweets_by_author,
+    views.followers,
+    views.following,
+    views.home,
+    views.replies,
+    views.likers,
+    views.retweeters,
+]
 
 
 class Database:
@@ -111,6 +126,9 @@ def test_a_tweet_is_shown_with_its_counters_and_its_author_in_the_wire_format(da
                 "followers_count": 1,
                 "following_count": 0,
             },
+            "reply_count": 0,
+            "in_reply_to_id": None,
+            "quote_of_id": None,
         }
     )
 
@@ -122,7 +140,7 @@ def test_what_does_not_exist_is_none_at_a_position(database: Database) -> None:
     assert views.tweet(database.reader, nobody) == Answer(ada, None)
     assert views.user(database.reader, nobody) == Answer(ada, None)
     assert views.user_by_username(database.reader, "bob") == Answer(ada, None)
-    for view in (views.tweets_by_author, views.followers, views.following, views.home):
+    for view in LISTS:
         assert view(database.reader, nobody, Window(10)) == Answer(ada, None)
 
 
@@ -211,13 +229,17 @@ def home_oracle(entries: list[Entry], user_id: int) -> list[tuple[int, int, int 
                 follows.discard(followee)
             case TweetCreated(user_id=author):
                 authors[entry.position] = author
+            case TweetDeleted(tweet_id=tweet, user_id=by) if authors.get(tweet) == by:
+                del authors[tweet]
+            case TweetUnretweeted(tweet_id=tweet, user_id=by):
+                appearances.pop((tweet, by), None)
             case TweetRetweeted(tweet_id=tweet, user_id=by) if by is not None and tweet in authors:
                 appearances.setdefault((tweet, by), entry.position)
     shown: dict[int, tuple[int, int | None]] = {
         tweet: (tweet, None) for tweet, author in authors.items() if author in follows
     }
     for (tweet, by), position in sorted(appearances.items(), key=lambda item: item[1]):
-        if by in follows:
+        if by in follows and tweet in authors:
             shown[tweet] = (position, by)
     return sorted(((position, tweet, by) for tweet, (position, by) in shown.items()), reverse=True)
 
@@ -225,7 +247,12 @@ def home_oracle(entries: list[Entry], user_id: int) -> list[tuple[int, int, int 
 USERS = 5
 actions = st.lists(
     st.tuples(
-        st.sampled_from(["tweet", "retweet", "retweet", "follow", "unfollow"]),
+        st.sampled_from(
+            [
+                *("tweet", "tweet", "reply", "delete", "like", "unlike"),
+                *("retweet", "retweet", "unretweet", "follow", "unfollow"),
+            ]
+        ),
         st.integers(0, USERS - 1),
         st.integers(0, 5),
     ),
@@ -237,23 +264,34 @@ actions = st.lists(
 def played(script: list[tuple[str, int, int]], after: list[Entry]) -> tuple[list[int], list[Entry]]:
     """New users, and the entries of what they do; the third number of an action picks a tweet or a user."""
     last = after[-1].position if after else 0
+    authors: dict[int, int] = {}
     entries = chained((UserCreated(username=f"user_{last}_{number}") for number in range(USERS)), last)
     users = [entry.position for entry in entries]
-    tweets: list[int] = []
     for action, actor, choice in script:
         actor_id, other_id = users[actor], users[choice % USERS]
+        tweet_id = list(authors)[-1 - choice % len(authors)] if authors else 0
         match action:
             case "follow":
                 event: Event = UserFollowed(follower_id=actor_id, followee_id=other_id)
             case "unfollow":
                 event = UserUnfollowed(follower_id=actor_id, followee_id=other_id)
-            case "retweet" if tweets:
-                event = TweetRetweeted(tweet_id=tweets[-1 - choice % len(tweets)], user_id=actor_id)
+            case "retweet" if tweet_id:
+                event = TweetRetweeted(tweet_id=tweet_id, user_id=actor_id)
+            case "unretweet" if tweet_id:
+                event = TweetUnretweeted(tweet_id=tweet_id, user_id=actor_id)
+            case "like" if tweet_id:
+                event = TweetLiked(tweet_id=tweet_id, user_id=actor_id if choice else None)
+            case "unlike" if tweet_id:
+                event = TweetUnliked(tweet_id=tweet_id, user_id=actor_id)
+            case "delete" if tweet_id:
+                event = TweetDeleted(tweet_id=tweet_id, user_id=authors[tweet_id])
+            case "reply" if tweet_id:
+                event = TweetCreated(user_id=actor_id, content="reply", in_reply_to_id=tweet_id)
             case _:
                 event = TweetCreated(user_id=actor_id, content="tweet")
         entries += chained([event], entries[-1].position)
         if isinstance(event, TweetCreated):
-            tweets.append(entries[-1].position)
+            authors[entries[-1].position] = actor_id
     return users, entries
 
 
@@ -277,6 +315,71 @@ def test_home_shows_every_tweet_once_at_its_newest_appearance_whatever_the_page_
                 assert [item.id for item in newer.items] == [tweet for at, tweet, _ in expected if at > since]
 
     check()
+
+
+def plain_join(database: Database, statement: str, subject_id: int) -> list[int]:
+    """The first column of a query over the owner's tables, as anybody would write it."""
+    with database.writer.begin() as connection:
+        return list(connection.execute(text(statement), {"id": subject_id}).scalars())
+
+
+PLAIN_JOINS: Final[dict[ListView, str]] = {
+    views.replies: "SELECT id FROM tweets WHERE in_reply_to_id = :id AND NOT deleted ORDER BY id DESC",
+    views.likers: "SELECT u.id FROM likes JOIN users u ON u.id = liker_id WHERE tweet_id = :id"
+    " ORDER BY likes.position DESC",
+    views.retweeters: "SELECT u.id FROM retweets JOIN users u ON u.id = retweeter_id WHERE tweet_id = :id"
+    " ORDER BY retweets.position DESC",
+}
+
+
+def test_lists_of_a_tweet_are_the_plain_joins_whatever_the_page_size(database: Database) -> None:
+    """Replies, likers and retweeters of every tweet; none of a deleted one; each author's own without those deleted."""
+
+    @given(script=actions, limit=st.integers(1, 4))
+    def check(script: list[tuple[str, int, int]], limit: int) -> None:
+        users, entries = played(script, database.entries)
+        database.apply(entries)
+        deleted = set(plain_join(database, "SELECT id FROM tweets WHERE deleted", 0))
+        for entry in entries:
+            if entry.name != TweetCreated.name:
+                continue
+            for view, statement in PLAIN_JOINS.items():
+                if entry.position in deleted:
+                    assert view(database.reader, entry.position, Window(limit)).value is None
+                else:
+                    walked = pages(lambda window: view(database.reader, entry.position, window), limit)  # noqa: B023
+                    assert [item.id for items in walked for item in items] == plain_join(
+                        database, statement, entry.position
+                    )
+            assert (views.tweet(database.reader, entry.position).value is None) == (entry.position in deleted)
+        for user in users:
+            walked = pages(lambda window: views.tweets_by_author(database.reader, user, window), limit)  # noqa: B023
+            statement = "SELECT id FROM tweets WHERE user_id = :id AND NOT deleted ORDER BY id DESC"
+            assert [item.id for items in walked for item in items] == plain_join(database, statement, user)
+
+    check()
+
+
+def test_a_conversation_shows_in_its_tweets(database: Database) -> None:
+    """A reply and a quote point to what they are about, also when it is gone; the parent counts its replies."""
+    ada, bob = database.users("ada", "bob")
+    (tweet,) = database.add(TweetCreated(user_id=ada, content="hello"))
+    reply, quote = database.add(
+        TweetCreated(user_id=bob, content="hi", in_reply_to_id=tweet),
+        TweetCreated(user_id=bob, content="look", quote_of_id=tweet),
+    )
+
+    def shown(tweet_id: int) -> tuple[int, int | None, int | None] | None:
+        found = views.tweet(database.reader, tweet_id).value
+        return None if found is None else (found.reply_count, found.in_reply_to_id, found.quote_of_id)
+
+    assert [shown(tweet_id) for tweet_id in (tweet, reply, quote)] == [
+        (1, None, None),
+        (0, tweet, None),
+        (0, None, tweet),
+    ]
+    database.add(TweetDeleted(tweet_id=tweet, user_id=ada))
+    assert [shown(tweet_id) for tweet_id in (tweet, reply, quote)] == [None, (0, tweet, None), (0, None, tweet)]
 
 
 @pytest.mark.parametrize("follows", [1, 30], ids=["few followed", "many followed"])
@@ -307,28 +410,31 @@ def test_a_home_page_full_of_repetitions_is_cut_short_and_goes_on(
 def test_no_view_reads_more_rows_than_it_needs(database: Database) -> None:
     """Every statement finds its rows by an index; only the home timeline sorts, and only one row a stream."""
     (ada,) = database.users("ada")
-    database.add(TweetCreated(user_id=ada, content="hello"))
-    for view in (views.tweets_by_author, views.followers, views.following, views.home):
-        view(database.reader, ada, Window(10))
-        view(database.reader, ada, Window(10, max_id=ada))
+    (tweet,) = database.add(TweetCreated(user_id=ada, content="hello"))
+    for view in LISTS:
+        for subject in (ada, tweet):
+            view(database.reader, subject, Window(10))
+            view(database.reader, subject, Window(10, max_id=ada))
     views.tweet(database.reader, ada)
     views.user(database.reader, ada)
     views.user_by_username(database.reader, "ada")
     plans = list(plans_of(database.reader))
-    assert len(plans) >= 8
-    for text, plan in plans:
+    assert len(plans) >= 11
+    assert set(INDEXES_OF_WHAT_IS_SHOWN) <= set(re.findall(r"INDEX (\w+)", str(plans)))
+    for statement, plan in plans:
         scanned = [step for step in plan if step.startswith("SCAN") and step not in ALLOWED_SCANS]
-        assert not scanned, (text, plan)
-        assert "USE TEMP B-TREE FOR ORDER BY" not in plan or "authors" in text, (text, plan)
+        assert not scanned, (statement, plan)
+        assert "USE TEMP B-TREE FOR ORDER BY" not in plan or "authors" in statement, (statement, plan)
 
 
+INDEXES_OF_WHAT_IS_SHOWN: Final = ("tweets_by_author", "tweets_by_parent", "likes_by_tweet", "retweets_by_tweet")
 ALLOWED_SCANS = {"SCAN applied", "SCAN authors", "SCAN CONSTANT ROW"}
 
 
 def plans_of(reader: Reader) -> Iterator[tuple[str, list[str]]]:
     """(text, steps of its query plan) of every statement that a reader has compiled."""
-    for statement, (text, constants) in reader._compiled.items():
+    for statement, (compiled, constants) in reader._compiled.items():
         names = statement.compile(dialect=reader._dialect).binds
         parameters = {**dict.fromkeys(names, 1), **constants}
-        rows = reader._connection.execute(f"EXPLAIN QUERY PLAN {text}", parameters).fetchall()
-        yield text, [row[3] for row in rows]
+        rows = reader._connection.execute(f"EXPLAIN QUERY PLAN {compiled}", parameters).fetchall()
+        yield compiled, [row[3] for row in rows]

@@ -155,11 +155,15 @@ async def test_a_created_tweet_comes_back_whole_with_its_author(
         "likes": 0,
         "retweets": 0,
         "user": author,
+        "reply_count": 0,
+        "in_reply_to_id": None,
+        "quote_of_id": None,
     }
     with redis_server.client() as redis:
         written_through = redis.get(keys.tweet(tweet_id))
     assert isinstance(written_through, bytes)
-    assert msgspec.json.decode(written_through) == {"content": "café", "user": author}
+    expected = {"content": "café", "user": author, "in_reply_to_id": None, "quote_of_id": None}
+    assert msgspec.json.decode(written_through) == expected
 
 
 async def test_acts_are_answered_with_success_and_their_position(write: httpx.AsyncClient, event_log: EventLog) -> None:
@@ -177,7 +181,10 @@ async def test_acts_are_answered_with_success_and_their_position(write: httpx.As
         assert (answer.status_code, answer.json()) == (200, {"status": "success"})
         assert answer.headers["X-Log-Position"] == str(event_log.head())
     await write.post(f"/tweets/{tweet}/like")  # without a body
-    await write.request("DELETE", f"/users/{ada}/follow", json={"user_id": bob})
+    for path in (f"/users/{ada}/follow", f"/tweets/{tweet}/like", f"/tweets/{tweet}/retweet"):
+        answer = await write.request("DELETE", path, json={"user_id": bob})
+        assert (answer.status_code, answer.json()) == (200, {"status": "success"})
+        assert answer.headers["X-Log-Position"] == str(event_log.head())
     assert entries(event_log)[before:] == [
         ("tweet_liked", {"tweet_id": tweet, "user_id": bob}),
         ("tweet_liked", {"tweet_id": tweet, "user_id": bob}),
@@ -185,7 +192,91 @@ async def test_acts_are_answered_with_success_and_their_position(write: httpx.As
         ("user_followed", {"follower_id": bob, "followee_id": ada}),
         ("tweet_liked", {"tweet_id": tweet}),
         ("user_unfollowed", {"follower_id": bob, "followee_id": ada}),
+        ("tweet_unliked", {"tweet_id": tweet, "user_id": bob}),
+        ("tweet_unretweeted", {"tweet_id": tweet, "user_id": bob}),
     ]
+
+
+async def test_a_reply_and_a_quote_come_back_whole_and_are_in_the_event(
+    write: httpx.AsyncClient, event_log: EventLog
+) -> None:
+    """And a tweet may be both."""
+    ada = await create_user(write)
+    tweet = await create_tweet(write, ada)
+    body = {"content": "hi", "user_id": ada, "in_reply_to_id": tweet, "quote_of_id": tweet}
+    answer = await write.post("/tweets", json=body)
+    assert answer.status_code == 201
+    assert {key: answer.json()[key] for key in body} == body
+    assert entries(event_log)[-1] == ("tweet_created", body)
+
+
+@pytest.mark.parametrize("field", ["in_reply_to_id", "quote_of_id"])
+async def test_a_reply_to_what_provably_does_not_exist_is_a_404(
+    write: httpx.AsyncClient, reader: StubReader, event_log: EventLog, field: str
+) -> None:
+    """Below the head on the reader's word, above it on the log's; with nobody to ask the projection decides."""
+    ada = await create_user(write)
+    reader.position = ada
+    reply = {"content": "hi", "user_id": ada}
+    for absent in (ada - 1, ada + 1):
+        answer = await write.post("/tweets", json={**reply, field: absent})
+        assert (answer.status_code, answer.json()["code"]) == (404, "tweet_not_found")
+    assert len(entries(event_log)) == 1
+    reader.is_mute = True
+    assert (await write.post("/tweets", json={**reply, field: ada - 1})).status_code == 201
+
+
+async def test_only_the_author_can_delete_a_tweet(
+    write: httpx.AsyncClient, reader: StubReader, event_log: EventLog
+) -> None:
+    """403 for a stranger on the reader's word; where nobody can say, the projection decides."""
+    ada, eve = await create_user(write), await create_user(write, "eve")
+    tweet = await create_tweet(write, ada)
+    reader.views[f"/tweets/{tweet}"] = {"id": tweet, "user_id": ada}
+    before = len(entries(event_log))
+    refused = await write.request("DELETE", f"/tweets/{tweet}", json={"user_id": eve})
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_the_author")
+    assert len(entries(event_log)) == before
+    deleted = await write.request("DELETE", f"/tweets/{tweet}", json={"user_id": ada})
+    assert (deleted.status_code, deleted.json()) == (200, {"status": "success"})
+    assert deleted.headers["X-Log-Position"] == str(event_log.head())
+    reader.is_mute = True
+    assert (await write.request("DELETE", f"/tweets/{tweet}", json={"user_id": eve})).status_code == 200
+    assert entries(event_log)[before:] == [
+        ("tweet_deleted", {"tweet_id": tweet, "user_id": ada}),
+        ("tweet_deleted", {"tweet_id": tweet, "user_id": eve}),
+    ]
+
+
+async def test_to_delete_again_is_a_success_at_a_position_past_the_deletion(
+    write: httpx.AsyncClient, reader: StubReader, event_log: EventLog
+) -> None:
+    """Nothing is written for what is provably gone. What is gone cannot be liked or replied to any more."""
+    ada = await create_user(write)
+    tweet = await create_tweet(write, ada)
+    deleted = await write.request("DELETE", f"/tweets/{tweet}", json={"user_id": ada})
+    before = len(entries(event_log))
+    reader.position = int(deleted.headers["X-Log-Position"]) + 1
+    again = await write.request("DELETE", f"/tweets/{tweet}", json={"user_id": ada})
+    assert (again.status_code, again.headers["X-Log-Position"]) == (200, str(reader.position))
+    for path, body in (
+        (f"/tweets/{tweet}/like", {}),
+        ("/tweets", {"content": "hi", "user_id": ada, "in_reply_to_id": tweet}),
+    ):
+        answer = await write.post(path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (404, "tweet_not_found")
+    assert len(entries(event_log)) == before
+
+
+@pytest.mark.parametrize("path", ["/tweets/1", "/tweets/1/like", "/tweets/1/retweet"])
+@pytest.mark.parametrize("body", [None, {}, {"user_id": None}, {"user_id": "1"}, {"user_id": 1, "x": 1}])
+async def test_nothing_is_taken_back_anonymously(
+    write: httpx.AsyncClient, event_log: EventLog, path: str, body: dict[str, object] | None
+) -> None:
+    """An anonymous reaction is nobody's to undo."""
+    answer = await write.request("DELETE", path, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
+    assert entries(event_log) == []
 
 
 @pytest.mark.parametrize(
@@ -214,26 +305,29 @@ async def test_of_many_who_want_a_name_at_once_one_gets_it(write: httpx.AsyncCli
 
 
 @pytest.mark.parametrize(
-    ("path", "subject", "code"),
+    ("route", "subject", "code"),
     [
-        ("/tweets/{id}/like", "tweets", "tweet_not_found"),
-        ("/tweets/{id}/retweet", "tweets", "tweet_not_found"),
-        ("/users/{id}/follow", "users", "user_not_found"),
+        ("POST /tweets/{id}/like", "tweets", "tweet_not_found"),
+        ("POST /tweets/{id}/retweet", "tweets", "tweet_not_found"),
+        ("DELETE /tweets/{id}/like", "tweets", "tweet_not_found"),
+        ("DELETE /tweets/{id}/retweet", "tweets", "tweet_not_found"),
+        ("POST /users/{id}/follow", "users", "user_not_found"),
     ],
 )
 async def test_what_provably_does_not_exist_is_a_404_and_no_event(
-    write: httpx.AsyncClient, reader: StubReader, event_log: EventLog, path: str, subject: str, code: str
+    write: httpx.AsyncClient, reader: StubReader, event_log: EventLog, route: str, subject: str, code: str
 ) -> None:
     """The read service had applied the log past the id. With a reader that is behind, the projection decides."""
     ada = await create_user(write)
     absent = ada - 1
+    method, path = route.format(id=absent).split()
     reader.position = ada
-    answer = await write.post(path.format(id=absent), json={"user_id": ada})
+    answer = await write.request(method, path, json={"user_id": ada})
     assert (answer.status_code, answer.json()["code"]) == (404, code)
     assert f"/{subject}/{absent}" in reader.requests
     assert len(entries(event_log)) == 1
     reader.position = absent - 1
-    answer = await write.post(path.format(id=absent), json={"user_id": ada})
+    answer = await write.request(method, path, json={"user_id": ada})
     assert answer.status_code == 200
     assert len(entries(event_log)) == 2
 
@@ -296,8 +390,11 @@ async def test_a_tweet_is_written_even_when_nobody_can_show_its_author(
     [
         ("POST", "/users"),
         ("POST", "/tweets"),
+        ("DELETE", "/tweets/1"),
         ("POST", "/tweets/1/like"),
+        ("DELETE", "/tweets/1/like"),
         ("POST", "/tweets/1/retweet"),
+        ("DELETE", "/tweets/1/retweet"),
         ("POST", "/users/1/follow"),
         ("DELETE", "/users/1/follow"),
     ],
@@ -321,6 +418,9 @@ async def test_a_path_that_holds_no_id_is_a_422(write: httpx.AsyncClient, event_
     """Never a 500, never an event."""
     for path in (f"/tweets/{bad_id}/like", f"/tweets/{bad_id}/retweet", f"/users/{bad_id}/follow"):
         answer = await write.post(path, json={"user_id": 1})
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation_error"), path
+    for path in (f"/tweets/{bad_id}", f"/tweets/{bad_id}/like", f"/tweets/{bad_id}/retweet"):
+        answer = await write.request("DELETE", path, json={"user_id": 1})
         assert (answer.status_code, answer.json()["code"]) == (422, "validation_error"), path
     assert entries(event_log) == []
 

@@ -10,8 +10,11 @@ from services.common import events
 from services.common.events import (
     Malformed,
     TweetCreated,
+    TweetDeleted,
     TweetLiked,
     TweetRetweeted,
+    TweetUnliked,
+    TweetUnretweeted,
     UserCreated,
     UserFollowed,
     UserUnfollowed,
@@ -27,7 +30,8 @@ class Model:
     """The public tables as sets of rows; ``applied`` only by its position and epoch."""
 
     users: dict[int, tuple[str, int]] = field(default_factory=dict)
-    tweets: dict[int, tuple[int, str, int]] = field(default_factory=dict)
+    tweets: dict[int, tuple[int, str, int | None, int | None, int]] = field(default_factory=dict)
+    deleted: set[int] = field(default_factory=set)
     likes: dict[tuple[int, int], int] = field(default_factory=dict)
     retweets: dict[tuple[int, int], int] = field(default_factory=dict)
     follows: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -67,15 +71,23 @@ class Model:
                     self.dead[at] = (entry.name, entry.payload, "username_taken")
                 else:
                     self.users[user_id] = (name, at)
-            case TweetCreated(user_id=author, content=content, id=fixture):
+            case TweetCreated(user_id=author, content=content, id=fixture, in_reply_to_id=parent, quote_of_id=quoted):
                 if (fixture or at) in self.tweets:
                     self.dead[at] = (entry.name, entry.payload, "tweet_exists")
                 elif author in self.users:
-                    self.tweets[fixture or at] = (author, content, at)
+                    known = [each if each in self.tweets else None for each in (parent, quoted)]
+                    self.tweets[fixture or at] = (author, content, known[0], known[1], at)
+            case TweetDeleted(tweet_id=tweet, user_id=user):
+                if tweet in self.tweets and self.tweets[tweet][0] == user:
+                    self.deleted.add(tweet)
             case TweetLiked(tweet_id=tweet, user_id=user):
                 self._react(self.likes, tweet, user, at)
             case TweetRetweeted(tweet_id=tweet, user_id=user):
                 self._react(self.retweets, tweet, user, at)
+            case TweetUnliked(tweet_id=tweet, user_id=user) if user in self.users:
+                self.likes.pop((tweet, user), None)
+            case TweetUnretweeted(tweet_id=tweet, user_id=user) if user in self.users:
+                self.retweets.pop((tweet, user), None)
             case UserFollowed(follower_id=one, followee_id=other):
                 if one != other and one in self.users and other in self.users:
                     self.follows.setdefault((one, other), at)
@@ -83,7 +95,7 @@ class Model:
                 self.follows.pop((one, other), None)
 
     def _react(self, rows: dict[tuple[int, int], int], tweet: int, user: int | None, at: int) -> None:
-        if tweet in self.tweets and (user is None or user in self.users):
+        if tweet in self.tweets and tweet not in self.deleted and (user is None or user in self.users):
             rows.setdefault((tweet, at if user is None else user), at)
 
     def _tables(self) -> dict[str, set[Row]]:
@@ -96,8 +108,19 @@ class Model:
                 for user_id, (name, at) in self.users.items()
             },
             "tweets": {
-                (tweet_id, author, content, count(self.likes, 0, tweet_id), count(self.retweets, 0, tweet_id), at)
-                for tweet_id, (author, content, at) in self.tweets.items()
+                (
+                    tweet_id,
+                    author,
+                    "" if tweet_id in self.deleted else content,
+                    count(self.likes, 0, tweet_id),
+                    count(self.retweets, 0, tweet_id),
+                    sum(1 for other, row in self.tweets.items() if row[2] == tweet_id and other not in self.deleted),
+                    parent,
+                    quoted,
+                    tweet_id in self.deleted,
+                    at,
+                )
+                for tweet_id, (author, content, parent, quoted, at) in self.tweets.items()
             },
             "likes": {(*pair, at) for pair, at in self.likes.items()},
             "retweets": {(*pair, at) for pair, at in self.retweets.items()},

@@ -51,5 +51,6 @@ def test_what_does_not_fit_is_malformed_with_a_stable_reason(name: str, payload:
 def test_no_event_has_room_for_a_secret() -> None:
     """HAZARDS 24: e-mail and password hash travel beside the log, never in it."""
     fields = {field for event_type in events.EVENT_TYPES.values() for field in event_type.__struct_fields__}
-    assert fields == {"epoch", "username", "id", "user_id", "content", "tweet_id", "follower_id", "followee_id"}
+    ids = {"id", "user_id", "tweet_id", "follower_id", "followee_id", "in_reply_to_id", "quote_of_id"}
+    assert fields == {"epoch", "username", "content", *ids}
     assert events.encode(UserCreated(username="ann")) == b'{"username":"ann"}'

@@ -8,7 +8,7 @@ from typing import Final
 
 from services.common import events, keys
 from services.common.errors import DeadlinePassed, WritesRefused
-from services.common.events import Event, TweetCreated, UserCreated
+from services.common.events import Event, TweetCreated, TweetDeleted, UserCreated
 from services.common.log.scripts import load
 
 SCRIPT: Final = load("append", appends=True)
@@ -20,6 +20,7 @@ KEYS: Final = (
     keys.EMAIL_PREFIX,
     keys.CREDENTIAL_PREFIX,
     keys.TWEET_PREFIX,
+    keys.DELETED,
 )
 WRITTEN_THROUGH_SECONDS: Final = 60
 """How long ``tweet:{id}`` stays for readers that are behind; after that they ask the stream itself."""
@@ -109,6 +110,8 @@ def encode_call(call: AppendCall) -> list[Argument]:
             arguments += (claim.email_hmac, claim.email, claim.password_hash or "")
         elif isinstance(event, TweetCreated):
             arguments += ("tweet", *common, event.id or 0, item.written_through or b"")
+        elif isinstance(event, TweetDeleted):
+            arguments += ("deletion", *common, event.tweet_id, keys.deletion(event.tweet_id, event.user_id))
         else:
             arguments += ("plain", *common)
     return arguments

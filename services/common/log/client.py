@@ -168,7 +168,8 @@ class EventLog:
 
     def trim(self, up_to_position: int, fence: int) -> int:
         """Remove the entries up to a position, inclusive; returns how many. Raises FenceLost."""
-        return int(self._owned(self._trim, [keys.STREAM, keys.META], [fence, entry_id(up_to_position + 1)]))
+        arguments = [fence, entry_id(up_to_position + 1), up_to_position]
+        return int(self._owned(self._trim, [keys.STREAM, keys.META, keys.DELETED], arguments))
 
     def halt(self, reason: str, position: int) -> None:
         """Stop all writes, because this follower at ``position`` found acknowledged entries missing."""

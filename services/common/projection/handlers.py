@@ -8,13 +8,18 @@ from typing import Any, Final
 from services.common.events import (
     EpochStarted,
     TweetCreated,
+    TweetDeleted,
     TweetLiked,
     TweetRetweeted,
+    TweetUnliked,
+    TweetUnretweeted,
     UserCreated,
     UserFollowed,
     UserUnfollowed,
 )
-from services.common.projection.rows import EntityRows, PairRows, Rows, Wanted
+from services.common.projection.rows import PairRows, Rows, Values, Wanted
+
+Reaction = TweetLiked | TweetUnliked | TweetRetweeted | TweetUnretweeted
 
 
 class Ignored(Exception):
@@ -60,7 +65,10 @@ def _create_tweet(rows: Rows, event: TweetCreated, position: int) -> None:
     tweet_id = event.id or position
     if tweet_id in rows.tweets.by_id:
         raise DeadLettered("tweet_exists")
-    _require(rows.users, event.user_id, "no_such_user")
+    _require_user(rows, event.user_id)
+    in_reply_to_id = _known_tweet(rows, event.in_reply_to_id)
+    if in_reply_to_id is not None:
+        rows.tweets.count(in_reply_to_id, "reply_count", +1)
     rows.tweets.add(
         {
             "id": tweet_id,
@@ -68,9 +76,27 @@ def _create_tweet(rows: Rows, event: TweetCreated, position: int) -> None:
             "content": event.content,
             "likes": 0,
             "retweets": 0,
+            "reply_count": 0,
+            "in_reply_to_id": in_reply_to_id,
+            "quote_of_id": _known_tweet(rows, event.quote_of_id),
+            "deleted": False,
             "position": position,
         }
     )
+
+
+def _known_tweet(rows: Rows, tweet_id: int | None) -> int | None:
+    """The tweet that a new one refers to, also a deleted one; None for what never was: the new tweet stands alone."""
+    return tweet_id if tweet_id in rows.tweets.by_id else None
+
+
+def _delete_tweet(rows: Rows, event: TweetDeleted, _position: int) -> None:
+    tweet = _require_tweet(rows, event.tweet_id)
+    if tweet["user_id"] != event.user_id:
+        raise Ignored("not_the_author")
+    rows.bury_tweet(event.tweet_id)
+    if tweet["in_reply_to_id"] is not None:
+        rows.tweets.count(tweet["in_reply_to_id"], "reply_count", -1)
 
 
 def _like(rows: Rows, event: TweetLiked, position: int) -> None:
@@ -82,9 +108,9 @@ def _retweet(rows: Rows, event: TweetRetweeted, position: int) -> None:
 
 
 def _react(rows: Rows, event: TweetLiked | TweetRetweeted, position: int, pairs: PairRows, counter: str) -> None:
-    _require(rows.tweets, event.tweet_id, "no_such_tweet")
+    _require_tweet(rows, event.tweet_id)
     if event.user_id is not None:
-        _require(rows.users, event.user_id, "no_such_user")
+        _require_user(rows, event.user_id)
     key = _reaction_key(event, position)
     if key in pairs.positions:
         raise Ignored("repeated")
@@ -92,12 +118,28 @@ def _react(rows: Rows, event: TweetLiked | TweetRetweeted, position: int, pairs:
     rows.tweets.count(event.tweet_id, counter, +1)
 
 
+def _unlike(rows: Rows, event: TweetUnliked, _position: int) -> None:
+    _take_back(rows, event, rows.likes, "likes")
+
+
+def _unretweet(rows: Rows, event: TweetUnretweeted, _position: int) -> None:
+    _take_back(rows, event, rows.retweets, "retweets")
+
+
+def _take_back(rows: Rows, event: TweetUnliked | TweetUnretweeted, pairs: PairRows, counter: str) -> None:
+    """Only as a user: else whoever names the position of an anonymous reaction would take that back."""
+    _require_user(rows, event.user_id)
+    if pairs.positions.pop((event.tweet_id, event.user_id), None) is None:
+        raise Ignored("nothing_to_undo")
+    rows.tweets.count(event.tweet_id, counter, -1)
+
+
 def _follow(rows: Rows, event: UserFollowed, position: int) -> None:
     key = (event.follower_id, event.followee_id)
     if event.follower_id == event.followee_id:
         raise Ignored("follows_self")
-    _require(rows.users, event.follower_id, "no_such_user")
-    _require(rows.users, event.followee_id, "no_such_user")
+    _require_user(rows, event.follower_id)
+    _require_user(rows, event.followee_id)
     if key in rows.follows.positions:
         raise Ignored("repeated")
     rows.follows.positions[key] = position
@@ -117,12 +159,19 @@ def _count_follow(rows: Rows, key: tuple[int, int], change: int) -> None:
     rows.users.count(followee_id, "followers_count", change)
 
 
-def _require(rows: EntityRows, row_id: int, otherwise: str) -> None:
-    if row_id not in rows.by_id:
-        raise Ignored(otherwise)
+def _require_user(rows: Rows, user_id: int) -> None:
+    if user_id not in rows.users.by_id:
+        raise Ignored("no_such_user")
 
 
-def _reaction_key(event: TweetLiked | TweetRetweeted, position: int) -> tuple[int, int]:
+def _require_tweet(rows: Rows, tweet_id: int) -> Values:
+    tweet = rows.tweets.by_id.get(tweet_id)
+    if tweet is None or tweet["deleted"]:
+        raise Ignored("no_such_tweet")
+    return tweet
+
+
+def _reaction_key(event: Reaction, position: int) -> tuple[int, int]:
     """An anonymous reaction is keyed by its own position, so that it counts each time."""
     return (event.tweet_id, event.user_id if event.user_id is not None else position)
 
@@ -134,20 +183,26 @@ def _want_user(wanted: Wanted, event: UserCreated, position: int) -> None:
 
 def _want_tweet(wanted: Wanted, event: TweetCreated, position: int) -> None:
     wanted.tweets.add(event.id or position)
+    wanted.tweets.update(tweet_id for tweet_id in (event.in_reply_to_id, event.quote_of_id) if tweet_id is not None)
     wanted.users.add(event.user_id)
 
 
-def _want_like(wanted: Wanted, event: TweetLiked, position: int) -> None:
+def _want_deleted(wanted: Wanted, event: TweetDeleted, _position: int) -> None:
+    wanted.tweets.add(event.tweet_id)
+    wanted.parents_of.add(event.tweet_id)
+
+
+def _want_like(wanted: Wanted, event: TweetLiked | TweetUnliked, position: int) -> None:
     _want_reacting(wanted, event)
     wanted.likes.add(_reaction_key(event, position))
 
 
-def _want_retweet(wanted: Wanted, event: TweetRetweeted, position: int) -> None:
+def _want_retweet(wanted: Wanted, event: TweetRetweeted | TweetUnretweeted, position: int) -> None:
     _want_reacting(wanted, event)
     wanted.retweets.add(_reaction_key(event, position))
 
 
-def _want_reacting(wanted: Wanted, event: TweetLiked | TweetRetweeted) -> None:
+def _want_reacting(wanted: Wanted, event: Reaction) -> None:
     wanted.tweets.add(event.tweet_id)
     if event.user_id is not None:
         wanted.users.add(event.user_id)
@@ -166,8 +221,11 @@ WANTS: Final[dict[str, Callable[[Wanted, Any, int], None]]] = {
     EpochStarted.name: _want_nothing,
     UserCreated.name: _want_user,
     TweetCreated.name: _want_tweet,
+    TweetDeleted.name: _want_deleted,
     TweetLiked.name: _want_like,
+    TweetUnliked.name: _want_like,
     TweetRetweeted.name: _want_retweet,
+    TweetUnretweeted.name: _want_retweet,
     UserFollowed.name: _want_follow,
     UserUnfollowed.name: _want_follow,
 }
@@ -177,8 +235,11 @@ HANDLERS: Final[dict[str, Callable[[Rows, Any, int], None]]] = {
     EpochStarted.name: _start_epoch,
     UserCreated.name: _create_user,
     TweetCreated.name: _create_tweet,
+    TweetDeleted.name: _delete_tweet,
     TweetLiked.name: _like,
+    TweetUnliked.name: _unlike,
     TweetRetweeted.name: _retweet,
+    TweetUnretweeted.name: _unretweet,
     UserFollowed.name: _follow,
     UserUnfollowed.name: _unfollow,
 }

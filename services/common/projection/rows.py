@@ -17,6 +17,7 @@ from sqlmodel import SQLModel, col
 from services.common.models import DeadLetter, Follow, Like, Retweet, Tweet, User
 
 _KEYS_PER_QUERY: Final = 500
+_TOMBSTONE: Final = {"content": "", "deleted": True}
 
 Key = TypeVar("Key")
 Pair = tuple[int, int]
@@ -26,11 +27,12 @@ Values = dict[str, Any]
 
 @dataclass(slots=True)
 class Wanted:
-    """The keys that a batch may read or change."""
+    """The keys that a batch may read or change. ``parents_of`` are tweets whose parents are wanted too."""
 
     users: set[int] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     tweets: set[int] = field(default_factory=set)
+    parents_of: set[int] = field(default_factory=set)
     likes: set[Pair] = field(default_factory=set)
     retweets: set[Pair] = field(default_factory=set)
     follows: set[Pair] = field(default_factory=set)
@@ -112,7 +114,8 @@ class Rows:
 
     def __init__(self, connection: Connection, wanted: Wanted) -> None:
         self.users = EntityRows(User, "followers_count", "following_count")
-        self.tweets = EntityRows(Tweet, "likes", "retweets")
+        self.tweets = EntityRows(Tweet, "likes", "retweets", "reply_count")
+        self._buried: set[int] = set()
         self.likes = PairRows(Like, "tweet_id", "liker_id")
         self.retweets = PairRows(Retweet, "tweet_id", "retweeter_id")
         self.follows = PairRows(Follow, "follower_id", "followee_id")
@@ -120,7 +123,10 @@ class Rows:
         self.dead_letters: list[Values] = []
 
         self.users.load(connection, wanted.users)
-        self.tweets.load(connection, wanted.tweets, "user_id")
+        self._load_tweets(connection, wanted.tweets)
+        loaded = (self.tweets.by_id.get(tweet_id, {}) for tweet_id in wanted.parents_of)
+        parents = {row["in_reply_to_id"] for row in loaded if row.get("in_reply_to_id")}
+        self._load_tweets(connection, parents - wanted.tweets)
         self.likes.load(connection, wanted.likes)
         self.retweets.load(connection, wanted.retweets)
         self.follows.load(connection, wanted.follows)
@@ -128,11 +134,22 @@ class Rows:
             taken = select(col(User.username_lower)).where(col(User.username_lower).in_(names))
             self.names.update(connection.execute(taken).scalars())
 
+    def bury_tweet(self, tweet_id: int) -> None:
+        """Make a tombstone of an existing tweet."""
+        self.tweets.by_id[tweet_id].update(_TOMBSTONE)
+        self.tweets.changed.add(tweet_id)
+        self._buried.add(tweet_id)
+
     def write(self, connection: Connection) -> None:
         """Write every change, one row per primary key, so that grouping by table reorders nothing."""
         for rows in (self.users, self.tweets, self.likes, self.retweets, self.follows):
             rows.write(connection)
+        bury = update(Tweet).where(col(Tweet.id) == bindparam("row_id")).values(_TOMBSTONE)
+        _execute_many(connection, bury, [{"row_id": tweet_id} for tweet_id in sorted(self._buried)])
         _execute_many(connection, insert(DeadLetter), self.dead_letters)
+
+    def _load_tweets(self, connection: Connection, wanted: Collection[int]) -> None:
+        self.tweets.load(connection, wanted, "user_id", "in_reply_to_id", "deleted")
 
 
 def _chunks(keys: Collection[Key]) -> Iterator[list[Key]]:

@@ -1,9 +1,10 @@
 """The views: read-only query functions over the public tables, free of HTTP."""
 
 from services.common.views.home_timeline import home
+from services.common.views.reactions import likers, retweeters
 from services.common.views.reader import Reader
 from services.common.views.shapes import Answer, HomeTweetView, Page, TweetView, UserView, Window
-from services.common.views.tweets import tweet, tweets_by_author
+from services.common.views.tweets import replies, tweet, tweets_by_author
 from services.common.views.users import followers, following, user, user_by_username
 
 __all__ = [
@@ -17,6 +18,9 @@ __all__ = [
     "followers",
     "following",
     "home",
+    "likers",
+    "replies",
+    "retweeters",
     "tweet",
     "tweets_by_author",
     "user",

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Select, Subquery, bindparam, desc, exists, func, literal_column, or_, select, union_all
 from sqlmodel import col
 
-from services.common.models import Follow, Retweet, Tweet
+from services.common.models import NOT_DELETED, Follow, Retweet, Tweet
 from services.common.views.reader import Reader, Statement
 from services.common.views.shapes import Answer, HomeTweetView, Page, TweetView, UserView, Window, page_of
 from services.common.views.tweets import tweet
@@ -77,6 +77,9 @@ def _item(reader: Reader, found: TweetView, appearance: Appearance) -> HomeTweet
         likes=found.likes,
         retweets=found.retweets,
         user=found.user,
+        reply_count=found.reply_count,
+        in_reply_to_id=found.in_reply_to_id,
+        quote_of_id=found.quote_of_id,
         retweeted_by=retweeted_by,
     )
 
@@ -131,22 +134,22 @@ def _authors() -> Subquery:
 def _streams() -> Statement:
     """(newest position in the window or 0, author, index in _IN_STREAM): the streams that begin newest."""
 
-    def newest(position: Any, by: Any, index: int) -> Any:
+    def newest(position: Any, *shown: Any, by: Any, index: int) -> Any:
         authors = _authors()
-        within = (by == authors.c.author_id, position < bindparam("max_id"), position > bindparam("since_id"))
+        within = (*shown, by == authors.c.author_id, position < bindparam("max_id"), position > bindparam("since_id"))
         found = func.coalesce(select(func.max(position)).where(*within).scalar_subquery(), literal_column("0"))
         return select(found.label("position"), authors.c.author_id, literal_column(str(index)))
 
     streams = union_all(
-        newest(col(Tweet.id), by=col(Tweet.user_id), index=0),
+        newest(col(Tweet.id), NOT_DELETED, by=col(Tweet.user_id), index=0),
         newest(col(Retweet.position), by=col(Retweet.retweeter_id), index=1),
     )
     return streams.order_by(desc("position")).limit(bindparam("rows_max"))
 
 
-def _in_stream(position: Any, tweet_id: Any, by: Any) -> Statement:
+def _in_stream(position: Any, tweet_id: Any, *shown: Any, by: Any) -> Statement:
     """(position, tweet) of one author's appearances from ``position`` on down."""
-    within = (by == bindparam("author_id"), position <= bindparam("position"), position > bindparam("since_id"))
+    within = (*shown, by == bindparam("author_id"), position <= bindparam("position"), position > bindparam("since_id"))
     return select(position, tweet_id).where(*within).order_by(position.desc()).limit(bindparam("rows_max"))
 
 
@@ -179,7 +182,7 @@ def _retweeted_above_by_authors() -> Statement:
 
 _STREAMS = _streams()
 _IN_STREAM = (
-    _in_stream(col(Tweet.id), col(Tweet.id).label("tweet_id"), by=col(Tweet.user_id)),
+    _in_stream(col(Tweet.id), col(Tweet.id).label("tweet_id"), NOT_DELETED, by=col(Tweet.user_id)),
     _in_stream(col(Retweet.position), col(Retweet.tweet_id), by=col(Retweet.retweeter_id)),
 )
 _RETWEETED_ABOVE_BY_RETWEETS = _retweeted_above_by_retweets()

@@ -23,7 +23,7 @@ class UserView:
 
 @dataclass(slots=True)
 class TweetView:
-    """A tweet with its counters and its author."""
+    """A tweet with its counters and its author. What it replies to or quotes may have been deleted since."""
 
     id: int
     content: str
@@ -32,6 +32,9 @@ class TweetView:
     likes: int
     retweets: int
     user: UserView
+    reply_count: int
+    in_reply_to_id: int | None
+    quote_of_id: int | None
 
 
 @dataclass(slots=True)

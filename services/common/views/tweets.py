@@ -1,4 +1,4 @@
-"""Tweets: one by id, and an author's."""
+"""Tweets: one by id, an author's, and the replies to one. A deleted tweet is in no view."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, select
 from sqlmodel import col
 
 from services.common.ids import created_at
-from services.common.models import Applied, Tweet, User
+from services.common.models import NOT_DELETED, Applied, Tweet, User
 from services.common.views.reader import Reader, Row
 from services.common.views.shapes import Answer, Page, TweetView, UserView, Window, page_of
 from services.common.views.users import USER_COLUMNS, user, user_view
@@ -20,17 +20,22 @@ _TWEET_COLUMNS: Final[tuple[Any, ...]] = (
     col(Tweet.position).label("tweet_position"),
     col(Tweet.likes),
     col(Tweet.retweets),
+    col(Tweet.reply_count),
+    col(Tweet.in_reply_to_id),
+    col(Tweet.quote_of_id),
 )
+_COLUMNS_OF_TWEET: Final = len(_TWEET_COLUMNS)
 
 _TWEET_BY_ID = (
     select(col(Applied.position), *_TWEET_COLUMNS, *USER_COLUMNS)
     .select_from(Applied)
-    .outerjoin(Tweet, col(Tweet.id) == bindparam("tweet_id"))
+    .outerjoin(Tweet, (col(Tweet.id) == bindparam("tweet_id")) & NOT_DELETED)
     .outerjoin(User, col(User.id) == col(Tweet.user_id))
 )
 _TWEETS_BY_AUTHOR = (
     select(*_TWEET_COLUMNS)
     .where(
+        NOT_DELETED,
         col(Tweet.user_id) == bindparam("author_id"),
         col(Tweet.id) < bindparam("max_id"),
         col(Tweet.id) > bindparam("since_id"),
@@ -39,12 +44,24 @@ _TWEETS_BY_AUTHOR = (
     .limit(bindparam("rows_max"))
     .offset(bindparam("rows_skipped"))
 )
+_REPLIES = (
+    select(*_TWEET_COLUMNS, *USER_COLUMNS)
+    .join(User, col(User.id) == col(Tweet.user_id))
+    .where(
+        NOT_DELETED,
+        col(Tweet.in_reply_to_id) == bindparam("tweet_id"),
+        col(Tweet.id) < bindparam("max_id"),
+        col(Tweet.id) > bindparam("since_id"),
+    )
+    .order_by(col(Tweet.id).desc())
+    .limit(bindparam("rows_max"))
+)
 
 
 def tweet(reader: Reader, tweet_id: int) -> Answer[TweetView | None]:
     """The tweet with this id, None if there is none."""
     row = reader.rows(_TWEET_BY_ID, tweet_id=tweet_id)[0]
-    found = None if row[1] is None else _tweet_view(row[1:7], user_view(row[7:]))
+    found = None if row[1] is None else _tweet_and_author(row[1:])
     return Answer(row[0], found)
 
 
@@ -65,6 +82,36 @@ def tweets_by_author(reader: Reader, author_id: int, window: Window, offset: int
     return Answer(position, page_of([(row[0], _tweet_view(row, author)) for row in rows], window.limit))
 
 
+def replies(reader: Reader, tweet_id: int, window: Window) -> Answer[Page[TweetView] | None]:
+    """The replies to a tweet, newest first; None if there is no such tweet."""
+    with reader.transaction() as position:
+        if tweet(reader, tweet_id).value is None:
+            return Answer(position, None)
+        rows = reader.rows(
+            _REPLIES,
+            tweet_id=tweet_id,
+            max_id=window.max_id,
+            since_id=window.since_id,
+            rows_max=window.limit + 1,
+        )
+    return Answer(position, page_of([(row[0], _tweet_and_author(row)) for row in rows], window.limit))
+
+
+def _tweet_and_author(row: Row) -> TweetView:
+    return _tweet_view(row[:_COLUMNS_OF_TWEET], user_view(row[_COLUMNS_OF_TWEET:]))
+
+
 def _tweet_view(row: Row, author: UserView) -> TweetView:
-    tweet_id, content, user_id, position, likes, retweets = row
-    return TweetView(tweet_id, content, user_id, created_at(position), likes, retweets, author)
+    tweet_id, content, user_id, position, likes, retweets, reply_count, in_reply_to_id, quote_of_id = row
+    return TweetView(
+        id=tweet_id,
+        content=content,
+        user_id=user_id,
+        created_at=created_at(position),
+        likes=likes,
+        retweets=retweets,
+        user=author,
+        reply_count=reply_count,
+        in_reply_to_id=in_reply_to_id,
+        quote_of_id=quote_of_id,
+    )

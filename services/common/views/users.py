@@ -33,22 +33,19 @@ _USER_BY_NAME = (
 )
 
 
-def _followed_page(listed: Any, of: Any) -> Select[Any]:
+def users_page(*shown: Any, listed: Any, of: Any, at: Any) -> Select[Any]:
+    """(cursor, user) of the rows of a table of pairs that belong to ``subject_id``, newest first."""
     return (
-        select(col(Follow.position), *USER_COLUMNS)
+        select(at, *USER_COLUMNS)
         .join(User, col(User.id) == listed)
-        .where(
-            of == bindparam("user_id"),
-            col(Follow.position) < bindparam("max_id"),
-            col(Follow.position) > bindparam("since_id"),
-        )
-        .order_by(col(Follow.position).desc())
+        .where(*shown, of == bindparam("subject_id"), at < bindparam("max_id"), at > bindparam("since_id"))
+        .order_by(at.desc())
         .limit(bindparam("rows_max"))
     )
 
 
-_FOLLOWERS = _followed_page(listed=col(Follow.follower_id), of=col(Follow.followee_id))
-_FOLLOWING = _followed_page(listed=col(Follow.followee_id), of=col(Follow.follower_id))
+_FOLLOWERS = users_page(listed=col(Follow.follower_id), of=col(Follow.followee_id), at=col(Follow.position))
+_FOLLOWING = users_page(listed=col(Follow.followee_id), of=col(Follow.follower_id), at=col(Follow.position))
 
 
 def user_view(row: Row) -> UserView:
@@ -85,11 +82,16 @@ def _follow_list(reader: Reader, statement: Select[Any], user_id: int, window: W
     with reader.transaction() as position:
         if user(reader, user_id).value is None:
             return Answer(position, None)
-        rows = reader.rows(
-            statement,
-            user_id=user_id,
-            max_id=window.max_id,
-            since_id=window.since_id,
-            rows_max=window.limit + 1,
-        )
-    return Answer(position, page_of([(row[0], user_view(row[1:])) for row in rows], window.limit))
+        return Answer(position, read_users_page(reader, statement, user_id, window))
+
+
+def read_users_page(reader: Reader, statement: Select[Any], subject_id: int, window: Window) -> Page[UserView]:
+    """The page that a statement made by ``users_page`` gives."""
+    rows = reader.rows(
+        statement,
+        subject_id=subject_id,
+        max_id=window.max_id,
+        since_id=window.since_id,
+        rows_max=window.limit + 1,
+    )
+    return page_of([(row[0], user_view(row[1:])) for row in rows], window.limit)

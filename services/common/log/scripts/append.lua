@@ -1,12 +1,14 @@
 -- Append a batch of events in one atomic call: decide for every item first, then write with commands that
 -- cannot fail (Redis isolates a script but does not roll it back).
 --
--- KEYS: 1 stream, 2 meta hash, then the prefixes 3 calls, 4 names, 5 e-mails, 6 credentials, 7 tweets
+-- KEYS: 1 stream, 2 meta hash, then the prefixes 3 calls, 4 names, 5 e-mails, 6 credentials, 7 tweets;
+--       8 the deletions that the log holds
 -- ARGV: 1 call id, 2 deadline (ms of Redis TIME), 3 greatest position the writer has seen, 4 writer's clock (ms),
 --       5 seconds to keep written-through tweets, 6 number of items, then each item:
 --         kind, type, version, payload, target; and for kind
 --         'user':  explicit id or 0, name in lower case, username, e-mail HMAC, e-mail, password hash
 --         'tweet': explicit id or 0, value to write through ('' for none)
+--         'deletion': id of the tweet, member of the deletions
 -- Answer: 'ok <time_ms> <head> <result>...', each result a position or the word why it was refused;
 --         or 'refused <time_ms> <head> <why>', and nothing was written.
 local DEADLINE_AHEAD_MS_MAX = 5000
@@ -15,7 +17,7 @@ local CALLS_BUCKETS = 4
 local CLOCK_AHEAD_MS_MAX = 3600000
 
 local stream, meta = KEYS[1], KEYS[2]
-local names, emails, credentials, tweets = KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local names, emails, credentials, tweets, deletions = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local call_id, deadline_ms = ARGV[1], tonumber(ARGV[2])
 local seen, clock_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 
@@ -84,6 +86,9 @@ for item_number = 1, tonumber(ARGV[6]) do
   elseif item.kind == 'tweet' then
     item.id = tonumber(take())
     item.written_through = take()
+  elseif item.kind == 'deletion' then
+    item.tweet_id = take()
+    item.deletion = take()
   end
   if not why and item.target > head then why = 'not_found' end
   if why then
@@ -120,6 +125,9 @@ if #accepted > 0 then
         'email_hmac', item.hmac, 'password_hash', item.password_hash)
     elseif item.kind == 'tweet' and item.written_through ~= '' then
       redis.call('SET', tweets .. digits(item.id), item.written_through, 'EX', ARGV[5])
+    elseif item.kind == 'deletion' then
+      redis.call('DEL', tweets .. item.tweet_id)
+      redis.call('ZADD', deletions, digits(item.position), item.deletion)
     end
   end
   if bucket > kept_bucket then
