@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.support.system import System
 
-EXAMPLES_EACH = 40
+EXAMPLES_EACH = 20
 
 
 def check_every_operation(base_url: str, *expected: str) -> None:

@@ -105,6 +105,7 @@ def hashes(engine: Engine) -> dict[str, str]:
         return projection.table_hashes(connection)
 
 
+@pytest.mark.timeout(300)  # 180 logs applied: seconds, but minutes where the machine is busy
 @settings(max_examples=60, deadline=None)
 @given(logs)
 def test_batches_of_any_size_give_the_same_tables_as_a_slow_simple_model(
@@ -124,6 +125,7 @@ def test_batches_of_any_size_give_the_same_tables_as_a_slow_simple_model(
     assert len(seen) == 1
 
 
+@pytest.mark.timeout(300)
 @settings(max_examples=30, deadline=None)
 @given(logs)
 def test_counters_equal_rows(records: list[Event | tuple[str, bytes]]) -> None:

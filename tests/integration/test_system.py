@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -28,11 +27,22 @@ from tests.support.wait import PATIENCE_SECONDS, PROMPT_SECONDS
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Two readers and two writers, so that nobody can be right by being alone."""
-    with System(tmp_path, readers=2, writers=2) as running:
+    with System(tmp_path_factory.mktemp("system"), readers=2, writers=2) as running:
         yield running
+
+
+@pytest.fixture
+def system(shared: System) -> System:
+    """All of it running and ready, whatever the test before did to it."""
+    for part in (shared.redis, shared.owner, *shared.readers, *shared.writers):
+        if not part.is_running:
+            part.start()
+    for service in (shared.owner, *shared.readers, *shared.writers):
+        service.wait_ready()
+    return shared
 
 
 @dataclass
@@ -130,6 +140,8 @@ def random_request(number: int, users: list[int], tweets: list[int], chance: ran
 async def test_two_thousand_concurrent_requests_are_in_the_database_once(system: System) -> None:
     """Every 2xx once, no id twice, ids ascending in log order, counters equal rows."""
     done, chance = Acknowledged(), random.Random(20261122)
+    log = EventLog(system.redis.url)
+    before = log.head()
 
     async def send(request: Request) -> None:
         done.note(request, await request.settle(chance.choice(system.writers).url))
@@ -144,25 +156,28 @@ async def test_two_thousand_concurrent_requests_are_in_the_database_once(system:
 
     assert len(done.positions) + done.unknown == 2_040
     system.wait_until_applied(max(done.positions))
-    entries = EventLog(system.redis.url).read(0, entries_max=10_000)
-    assert all(before.position == after.prev < after.position for before, after in pairwise(entries))
-    unacknowledged = {entry.position: entry for entry in entries[1:]}
+    entries = log.read(before, entries_max=10_000)
+    assert all(one.position == other.prev < other.position for one, other in pairwise(entries))
+    unacknowledged = {entry.position: entry for entry in entries}
     for position in done.positions:
         del unacknowledged[position]
     assert len(unacknowledged) <= done.unknown
     for entry in unacknowledged.values():
         done.learn(entry)
     with database.open_reader(system.database_path).begin() as connection:
-        _check_rows(connection, done)
+        _check_rows(connection, done, before)
 
 
-def _check_rows(connection: Connection, done: Acknowledged) -> None:
+def _check_rows(connection: Connection, done: Acknowledged, after_position: int) -> None:
     def mapping(*columns: Any) -> dict[int, Any]:
-        return {row[0]: row[1] for row in connection.execute(select(*columns))}
+        rows = connection.execute(select(*columns).where(columns[0] > after_position))
+        return {row[0]: row[1] for row in rows}
 
     assert mapping(User.id, User.username) == done.users
     assert mapping(Tweet.id, Tweet.content) == done.tweets
-    follows = connection.execute(select(col(Follow.follower_id), col(Follow.followee_id)))
+    follows = connection.execute(
+        select(col(Follow.follower_id), col(Follow.followee_id)).where(col(Follow.position) > after_position)
+    )
     assert {(row[0], row[1]) for row in follows} == done.follows
     for reacted_to, counter, reactions in (
         (col(Like.tweet_id), col(Tweet.likes), done.likes),
@@ -171,14 +186,16 @@ def _check_rows(connection: Connection, done: Acknowledged) -> None:
         expected: Counter[int] = Counter()
         for (tweet, actor), times in reactions.items():
             expected[tweet] += times if actor is None else 1  # by the same user counts once
-        rows = connection.execute(select(reacted_to, func.count()).group_by(reacted_to))
+        rows = connection.execute(
+            select(reacted_to, func.count()).where(reacted_to > after_position).group_by(reacted_to)
+        )
         assert {row[0]: row[1] for row in rows} == expected
         assert {tweet: count for tweet, count in mapping(Tweet.id, counter).items() if count} == expected
 
 
 async def test_a_write_is_read_at_its_position_on_every_reader(system: System) -> None:
     """Never an older state: at the position of a write, every reader knows the write."""
-    user_id = system.create_user("ann").json()["id"]
+    user_id = system.create_user("reader_of_own_writes").json()["id"]
     async with httpx.AsyncClient(timeout=10) as http:
         for number in range(30):
             created = system.create_tweet(user_id, f"tweet {number}")
@@ -194,7 +211,7 @@ async def test_a_write_is_read_at_its_position_on_every_reader(system: System) -
 
 async def test_a_position_that_is_not_reached_in_time_is_503(system: System) -> None:
     """A bounded wait, then an honest answer; the newest state is never passed off as the one asked for."""
-    created = system.create_user("ann")
+    created = system.create_user("waiter")
     beyond = int(created.headers["X-Log-Position"]) + 1
     response = system.read.get(f"/users/{created.json()['id']}", headers={"X-Min-Position": str(beyond)})
     assert response.status_code == 503
@@ -204,7 +221,7 @@ async def test_a_position_that_is_not_reached_in_time_is_503(system: System) -> 
 
 async def test_a_fresh_tweet_is_found_by_its_id_before_it_is_applied(system: System) -> None:
     """A reader that is behind finds the tweet where it is for sure: in the log."""
-    author = system.create_user("ann").json()["id"]
+    author = system.create_user("fresh_author").json()["id"]
     for reader in system.readers:
         reader.wait_ready()
     created = system.create_tweet(author, "just now")
@@ -215,7 +232,7 @@ async def test_a_fresh_tweet_is_found_by_its_id_before_it_is_applied(system: Sys
 
 async def test_writes_and_fresh_reads_go_on_without_the_owner(system: System) -> None:
     """The owner is needed to start a reader, not to read."""
-    user_id = system.create_user("ann").json()["id"]
+    user_id = system.create_user("orphan").json()["id"]
     system.owner.kill()
     created = system.create_tweet(user_id, "nobody owns me")
     token = {"X-Min-Position": created.headers["X-Log-Position"]}
@@ -228,7 +245,7 @@ async def test_writes_and_fresh_reads_go_on_without_the_owner(system: System) ->
 
 async def test_a_dead_redis_stops_writes_within_a_second_and_no_read(system: System) -> None:
     """Writes say 503 with Retry-After, reads go on and say how old they are, and all recovers without a restart."""
-    created = system.create_tweet(system.create_user("ann").json()["id"], "before")
+    created = system.create_tweet(system.create_user("outlasting").json()["id"], "before")
     tweet_url = f"/tweets/{created.json()['id']}"
     system.wait_until_applied(int(created.headers["X-Log-Position"]))
     system.redis.kill()
@@ -252,7 +269,7 @@ async def test_a_dead_redis_stops_writes_within_a_second_and_no_read(system: Sys
 
 async def test_a_paused_redis_is_a_503_in_time(system: System) -> None:
     """A server that accepts and never answers must not hold a request for ever."""
-    created = system.create_user("ann")
+    created = system.create_user("paused")
     system.redis.pause()
     try:
         refused = system.write.post(

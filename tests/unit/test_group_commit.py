@@ -67,8 +67,8 @@ def like(tweet_id: int = 1) -> AppendItem:
 
 
 def soon() -> float:
-    """A deadline as a request has it."""
-    return asyncio.get_running_loop().time() + 0.85
+    """A deadline that no test waits for, however busy the machine."""
+    return asyncio.get_running_loop().time() + 30
 
 
 async def test_requests_that_arrive_together_share_one_call() -> None:
