@@ -22,6 +22,7 @@ from services.common.web import create_app as create_web_app
 from services.common.web.lifecycle import terminate_self
 from services.db_updater.metrics import OwnerMetrics
 from services.db_updater.owner import Owner
+from services.db_updater.reports import RecoverySummary
 from services.db_updater.settings import OwnerSettings
 from services.db_updater.snapshots import SnapshotShelf
 from services.db_updater.volume import Volume
@@ -42,13 +43,18 @@ class Parts:
 
 
 class PositionReport(BaseModel):
-    """Which prefix of the log the owner holds; ``entries`` counts all it has ever applied."""
+    """Which prefix of the log the owner holds; ``entries`` counts all it has ever applied.
+
+    ``discarded_entries`` counts those that recoveries could not keep, ``last_recovery`` tells of the newest.
+    """
 
     position: int
     epoch: int
     entries: int
     archived_position: int
     projection_version: int
+    discarded_entries: int
+    last_recovery: RecoverySummary | None
 
 
 def create_app(settings: OwnerSettings, *, stop: Callable[[], None] = terminate_self) -> FastAPI:
@@ -96,6 +102,8 @@ def _add_routes(app: FastAPI) -> None:
             entries=applied.entries,
             archived_position=volume.archive.position,
             projection_version=applied.projection_version,
+            discarded_entries=volume.reports.discarded_entries,
+            last_recovery=volume.reports.last,
         )
 
     @app.get(

@@ -9,7 +9,7 @@ fence raised, stored   a fence that nobody holds           raises a higher one
 epoch started          an entry that is not applied        applies it
 private committed      credentials of accounts to come     reads the batch again and writes the same rows again
 before commit          the same                            the same
-committed              a batch that is not archived        archives it from the log, which is trimmed only afterwards
+committed              a batch that is not archived        archives it: the database keeps it until the next one
 archived               names that are not given back       gives back those of all dead letters, which is repeatable
 names given back       nothing                             goes on
 =====================  ==================================  =========================================================
@@ -25,7 +25,7 @@ import structlog
 
 from services.common.errors import FenceLost
 from services.common.events import UserCreated
-from services.common.log.client import EventLog
+from services.common.log.client import EventLog, compare_fence
 from services.common.log.entry import Entry
 from services.common.projection import AppliedBatch
 from services.db_updater.metrics import OwnerMetrics
@@ -40,6 +40,10 @@ class Step(StrEnum):
     FENCE_RAISED = "start:fence_raised"
     FENCE_STORED = "start:fence_stored"
     EPOCH_STARTED = "start:epoch_started"
+    HALTED = "recovery:halted"
+    CAUGHT_UP = "recovery:caught_up"
+    DISCARDED_SAVED = "recovery:discarded_saved"
+    ACCOUNTS_REBUILT = "recovery:accounts_rebuilt"
     FENCE_CHECKED = "batch:fence_checked"
     PRIVATE_COMMITTED = "batch:private_committed"
     BEFORE_COMMIT = "batch:before_commit"
@@ -71,9 +75,17 @@ class Applier:
             raise FenceLost("this owner has not raised its fence")
         return self._fence
 
-    def take_ownership(self) -> None:
-        """Raise the fence above all others, in Redis and then in the database; once in a process's life."""
-        if self._fence is None:
+    def check_not_replaced(self, found_fence: int) -> None:
+        """Raise FenceLost when another owner has raised the fence since this one did."""
+        if self._fence is not None and found_fence > self._fence:
+            compare_fence(found_fence, self._fence)
+
+    def take_ownership(self, found_fence: int) -> None:
+        """Raise the fence above all others, in Redis and then in the database.
+
+        Once in a process's life, and again where Redis has come back with an older one.
+        """
+        if self._fence is None or found_fence < self._fence:
             fence = self._log.raise_fence(self._volume.applied.fence)
             self._at(Step.FENCE_RAISED)
             self._volume.store_fence(fence)

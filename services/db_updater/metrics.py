@@ -26,6 +26,14 @@ class OwnerMetrics:
             "applied_entries_total", "Entries applied by this process.", ["type"], registry=registry
         )
         self.dead_letters = Gauge("dead_letters", "Entries refused for good, in the database.", registry=registry)
+        self.recoveries_total = Counter(
+            "recoveries_total", "Epochs started because the log had lost entries.", registry=registry
+        )
+        self.discarded_entries = Gauge(
+            "discarded_entries",
+            "Acknowledged entries that recoveries discarded; saved on the volume.",
+            registry=registry,
+        )
         self.batch_entries = Histogram(
             "batch_entries", "Entries in a batch.", buckets=BATCH_ENTRIES_BUCKETS, registry=registry
         )

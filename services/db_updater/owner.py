@@ -13,7 +13,6 @@ from sqlalchemy.exc import DBAPIError
 from services.common.database import is_environment_fault
 from services.common.errors import (
     BehindHorizon,
-    FenceLost,
     InvariantError,
     LogForked,
     LogUnavailable,
@@ -22,10 +21,11 @@ from services.common.errors import (
 )
 from services.common.events import PROJECTION_VERSION
 from services.common.ids import BEGINNING, unix_ms_of
-from services.common.log.client import EventLog, LogStatus
+from services.common.log.client import EventLog, LogStatus, compare_fence
 from services.common.log.subscription import Subscription, check_chain
 from services.db_updater.applier import Applier, At, Step
 from services.db_updater.metrics import OwnerMetrics
+from services.db_updater.recovery import GRACE_SECONDS, Recovery
 from services.db_updater.retention import trim_position
 from services.db_updater.volume import Volume
 
@@ -58,12 +58,23 @@ class Owner:
         retention_seconds: int,
         leased_position: Callable[[], int | None] = lambda: None,
         batch_entries_max: int = BATCH_ENTRIES_MAX,
+        grace_seconds: float = GRACE_SECONDS,
         at: At = _pass_over,
     ) -> None:
         self._volume = volume
         self._log = log
         self._metrics = metrics
         self._applier = Applier(volume, log, metrics, at)
+        self._recovery = Recovery(
+            volume,
+            log,
+            self._applier,
+            metrics,
+            wait=self._wait,
+            grace_seconds=grace_seconds,
+            batch_entries_max=batch_entries_max,
+            at=at,
+        )
         self._retention_seconds = retention_seconds
         self._leased_position = leased_position
         self._batch_entries_max = batch_entries_max
@@ -74,7 +85,6 @@ class Owner:
         self._stopping = threading.Event()
         self._trouble: str | None = "starting"  # passes by itself
         self._refusal: str | None = None  # needs somebody to act
-        self._halt: str | None = None  # why nobody may write to the log
 
     @property
     def position(self) -> int:
@@ -83,7 +93,7 @@ class Owner:
 
     def readiness(self) -> str | None:
         """Why entries are not applied as they come, None while they are."""
-        return self._refusal or self._trouble or self._halt
+        return self._refusal or self._trouble
 
     def stop(self) -> None:
         """Make run() return after the batch under way."""
@@ -92,8 +102,9 @@ class Owner:
     def run(self) -> None:
         """Follow the log until stop().
 
-        Faults of Redis, disk and memory are waited out. After LogForked, NewerVersion or BehindHorizon nothing is
-        applied any more, but what is held stays available. Raises everything else: the process must not go on.
+        Faults of Redis, disk and memory are waited out. A log that lost entries is set right. After NewerVersion or
+        BehindHorizon nothing is applied any more, but what is held stays available. Raises everything else: the
+        process must not go on.
         """
         while not self._stopping.is_set():
             try:
@@ -103,8 +114,10 @@ class Owner:
                     self._watch()
             except _Stopped:
                 return
-            except (LogForked, NewerVersion, BehindHorizon) as error:
+            except (NewerVersion, BehindHorizon) as error:
                 self._refuse(error)
+            except LogForked as error:
+                self._pause("log_forked", error)
             except LogUnavailable as error:
                 self._pause("log_unavailable", error)
             except OSError as error:
@@ -134,22 +147,51 @@ class Owner:
     def _resume(self) -> Subscription:
         """Bring database, archive and log together, at start and after every fault.
 
-        1. Take ownership.
-        2. Apply what the archive holds and the database does not.
-        3. Compare with the log: start one that is new, never go on with one that has lost entries.
-        4. Archive what was applied but not archived.
+        1. Look whether the log has lost entries; if so nobody may write until step 4 is done.
+        2. Take ownership.
+        3. Apply what the archive holds and the database does not, and the reverse.
+        4. Start an epoch of a log that is new or has lost entries.
         5. Give back the names of all rejected accounts.
         6. Tell the writers which events we understand.
         """
-        self._applier.take_ownership()
+        status = self._log.status()
+        self._applier.check_not_replaced(status.fence)
+        loss = self._loss(status)
+        if loss is not None:
+            self._trouble = f"log_forked: {loss}"
+            self._log.halt(f"{NAME}: {loss}", self._held_position)
+            self._at(Step.HALTED)
+        self._applier.take_ownership(status.fence)
         self._apply_archived()
-        self._compare(self._log.status())
         self._archive_applied()
+        if loss is not None:
+            self._recovery.run(loss)
+        elif status.head == BEGINNING:
+            self._start_log(status)
+        elif status.length == 0 and status.head > self.position:
+            raise BehindHorizon(f"applied up to {self.position}, but all entries up to {status.head} are trimmed")
         self._applier.give_back_names(after_position=BEGINNING)
         self._log.announce_version(PROJECTION_VERSION)
         self._metrics.dead_letters.set(self._volume.dead_letters())
+        self._metrics.discarded_entries.set(self._volume.reports.discarded_entries)
         self._applier.show_state()
         return self._subscribe(self.position)
+
+    @property
+    def _held_position(self) -> int:
+        return max(self.position, self._volume.archive.position)
+
+    def _loss(self, status: LogStatus) -> str | None:
+        """What shows that the log holds less than it has acknowledged, None if nothing does."""
+        if status.halt is not None:
+            return status.halt
+        if status.head < self._held_position:
+            return f"applied up to {self._held_position}, but the log ends at {status.head}"
+        if status.fence < self._volume.applied.fence:
+            return f"fence {self._volume.applied.fence} was raised, but the log has {status.fence}"
+        if status.head == BEGINNING and status.length > 0:
+            return f"the log has {status.length} entries, and has forgotten where it ends"
+        return None
 
     def _apply_archived(self) -> None:
         if self._volume.archive.position <= self.position:
@@ -159,35 +201,26 @@ class Owner:
             self._applier.apply(check_chain(entries, self.position))
             self._check_running()
 
-    def _compare(self, status: LogStatus) -> None:
-        self._check_head(status)
-        if status.head == BEGINNING:
-            self._start_log(status)
-        elif status.length == 0 and status.head > self.position:
-            raise BehindHorizon(f"applied up to {self.position}, but all entries up to {status.head} are trimmed")
-
-    def _check_head(self, status: LogStatus) -> None:
-        if status.head < self.position:
-            reason = f"applied up to {self.position}, but the log ends at {status.head}"
-            self._log.halt(f"{NAME}: {reason}", self.position)
-            raise LogForked(reason)
-
     def _start_log(self, status: LogStatus) -> None:
-        if status.halt is not None:  # somebody knows of entries that neither the log nor we have
-            raise LogForked(f"the log is empty, and halted: {status.halt}")
-        epoch = status.epoch + 1
-        self._log.start_epoch(epoch, self._applier.fence, BEGINNING)
+        epoch = max(status.epoch, self._volume.applied.epoch) + 1
+        self._log.start_epoch(epoch, self._applier.fence, BEGINNING, seen=status)
         _logger.info("epoch_started", epoch=epoch)
         self._at(Step.EPOCH_STARTED)
 
     def _archive_applied(self) -> None:
+        """Archive what a crash left out, which the database has kept; and all of an archive that was lost."""
+        self._volume.archive_last_batch()
         archive = self._volume.archive
-        missing = self._subscribe(archive.position)
         while archive.position < self.position:
-            entries = missing.next_batch()
-            if not entries:
+            entries = self._log.read(archive.position, entries_max=self._batch_entries_max)
+            try:
+                continuing = check_chain(entries, archive.position)
+            except LogForked:
+                continuing = []
+            missing = [entry for entry in continuing if entry.position <= self.position]
+            if not missing:
                 raise BehindHorizon(f"the archive ends at {archive.position}, and the log lacks what comes next")
-            archive.append([entry for entry in entries if entry.position <= self.position])
+            archive.append(missing)
             self._check_running()
 
     def _subscribe(self, after_position: int) -> Subscription:
@@ -196,15 +229,14 @@ class Owner:
     def _maintain(self) -> None:
         """Look at the log, then 1. show our progress to standard tools, 2. trim what nobody needs any more."""
         status = self._log.status()
-        self._check_head(status)
+        compare_fence(status.fence, self._applier.fence)
+        if (loss := self._loss(status)) is not None:
+            raise LogForked(loss)
         self._observe(status)
-        if status.fence != self._applier.fence:
-            raise FenceLost(f"fence {self._applier.fence} is no longer in force: another owner has {status.fence}")
         self._log.show_progress(self.position, self._volume.applied.entries)
         self._at(Step.PROGRESS_SHOWN)
-        if status.halt is None:
-            self._trim(status)
-            self._at(Step.TRIMMED)
+        self._trim(status)
+        self._at(Step.TRIMMED)
 
     def _trim(self, status: LogStatus) -> None:
         up_to_position = trim_position(
@@ -216,7 +248,6 @@ class Owner:
             _logger.debug("log_trimmed", up_to_position=up_to_position, entries=trimmed)
 
     def _observe(self, status: LogStatus) -> None:
-        self._halt = status.halt and f"the log is halted: {status.halt}"
         is_behind = status.head > self.position
         self._metrics.lag_entries.set(max(status.entries_added - self._volume.applied.entries, 1) if is_behind else 0)
         waiting = self._log.read(self.position, entries_max=1) if is_behind else []
@@ -247,7 +278,8 @@ class Owner:
         remedy = "; run `twitter restore`" if isinstance(error, BehindHorizon) else ""
         if remedy and self.position == BEGINNING:
             raise StorageUnfit(
-                f"{self._volume.database} is empty, and neither the archive nor the log holds the beginning{remedy}"
+                f"{self._volume.database} is empty, and neither the archive nor the log holds the beginning "
+                f"({error}){remedy}"
             ) from error
         self._refusal = f"{error}{remedy}"
         self._metrics.is_applying.set(0)
@@ -255,7 +287,10 @@ class Owner:
         _logger.critical("applying_stopped", reason=self._refusal, applied_position=self.position)
 
     def _check_running(self) -> None:
-        if self._stopping.is_set():
+        self._wait(0)
+
+    def _wait(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
             raise _Stopped
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
-from sqlalchemy import Connection, bindparam, delete, insert
+from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlmodel import col
 
 from services.common.database import open_writer
@@ -42,6 +42,25 @@ class PrivateTables:
             return
         with self._engine.begin() as connection:
             _delete(connection, user_ids)
+
+    def credentials(self, user_ids: Sequence[int]) -> dict[int, StoredCredential]:
+        """What is kept of these users."""
+        columns = [getattr(Credential, field.name) for field in fields(StoredCredential)]
+        statement = select(col(Credential.user_id), *columns).where(col(Credential.user_id).in_(user_ids))
+        with self._engine.begin() as connection:
+            return {row[0]: StoredCredential(*row[1:]) for row in connection.execute(statement)}
+
+    def user_ids(self, users_max: int) -> Iterator[list[int]]:
+        """Everybody of whom something is kept, in lists of at most ``users_max``."""
+        last_id = 0
+        while True:
+            statement = select(col(Credential.user_id)).where(col(Credential.user_id) > last_id)
+            with self._engine.begin() as connection:
+                found = list(connection.execute(statement.order_by(col(Credential.user_id)).limit(users_max)).scalars())
+            if not found:
+                return
+            yield found
+            last_id = found[-1]
 
     def close(self) -> None:
         """Close the file."""

@@ -1,4 +1,4 @@
-"""Everything the owner keeps on disk: the lock, the public database, the private tables and the archive."""
+"""Everything the owner keeps on disk: lock, public database, private tables, archive, reports of recoveries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, func, inspect, select, update
+import msgspec
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    func,
+    insert,
+    inspect,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
@@ -21,6 +35,16 @@ from services.common.models import Applied, DeadLetter, User
 from services.common.projection import AppliedBatch, AppliedState
 from services.db_updater.lock import VolumeLock
 from services.db_updater.private import PrivateTables, private_path
+from services.db_updater.reports import RecoveryReports
+
+_last_batch = Table(
+    "last_batch", MetaData(), Column("id", Integer, primary_key=True), Column("entries", LargeBinary, nullable=False)
+)
+"""The entries of the batch committed last, in one row. No part of the projection: what a crash kept from the archive,
+and a log that lost it, is still here."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(list[Entry])
 
 
 class Volume:
@@ -38,6 +62,7 @@ class Volume:
             self._engine = _open_database(database, opened)
             self.private = opened.enter_context(closing(PrivateTables(private_path(database))))
             self.archive = opened.enter_context(closing(Archive(archive_directory)))
+            self.reports = RecoveryReports(database.parent / "recoveries")
             self.applied = self._read_applied()
             """The prefix of the log that is committed; other threads may read it."""
             self._opened = opened.pop_all()
@@ -61,10 +86,38 @@ class Volume:
         with self._engine.begin() as connection:
             self._guard(connection, entries[0].prev)
             batch = projection.apply(connection, entries)
+            connection.execute(update(_last_batch).values(entries=_encode(entries)))
             applied = projection.applied(connection)
             before_commit()
         self.applied = applied
         return batch
+
+    def archive_last_batch(self) -> None:
+        """Archive the batch committed last, if a crash came between the two."""
+        if self.archive.position >= self.applied.position:
+            return
+        with self._engine.begin() as connection:
+            entries = _decoder.decode(connection.execute(select(_last_batch.c.entries)).scalar_one())
+        if entries and entries[0].prev <= self.archive.position:
+            self.archive.append(entries)
+
+    def usernames(self, users_max: int) -> Iterator[dict[int, str]]:
+        """The name of every user by id, in portions of at most ``users_max``."""
+        last_id = 0
+        while True:
+            statement = select(col(User.id), col(User.username)).where(col(User.id) > last_id)
+            with self._engine.begin() as connection:
+                rows = connection.execute(statement.order_by(col(User.id)).limit(users_max)).all()
+            if not rows:
+                return
+            yield {row.id: row.username for row in rows}
+            last_id = rows[-1].id
+
+    def absent_users(self, user_ids: Sequence[int]) -> list[int]:
+        """Those of these users that do not exist."""
+        with self._engine.begin() as connection:
+            existing = set(connection.execute(select(col(User.id)).where(col(User.id).in_(user_ids))).scalars())
+        return [user_id for user_id in user_ids if user_id not in existing]
 
     def dead_letters(self) -> int:
         """How many entries were refused for good."""
@@ -124,4 +177,7 @@ def _open_database(database: Path, opened: ExitStack) -> Engine:
     with engine.begin() as connection:
         if not inspect(connection).has_table(Applied.__tablename__):
             projection.create_tables(connection)
+        if not inspect(connection).has_table(_last_batch.name):
+            _last_batch.create(connection)
+            connection.execute(insert(_last_batch).values(id=1, entries=_encode([])))
     return engine

@@ -71,6 +71,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
             credentials = Credentials(settings.email_hash_key)
             stack.callback(credentials.close)
             existence = Existence(ReadService(client, clock).find, metrics=existence_metrics)
+            watch.on_epoch = existence.forget_all
             app.state.handlers = Handlers(
                 commit.append, existence=existence, authors=Authors(existence), credentials=credentials
             )

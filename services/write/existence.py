@@ -105,6 +105,10 @@ class Existence:
         """Note that something may be gone: ask again."""
         self._known.pop((kind, item_id), None)
 
+    def forget_all(self) -> None:
+        """Take nothing for known any more: the log lost entries, and with them some of what existed."""
+        self._known.clear()
+
     async def refuse_absent(self, *subjects: tuple[Kind, int]) -> None:
         """Raise the 404 for the first of these that provably does not exist; asks about all at once."""
         questions = []

@@ -1,4 +1,4 @@
-"""Looks at the log every second, so that readiness and positions are known without asking."""
+"""Looks at the log every second: readiness and positions are known without asking, and a loss is noticed when idle."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ class LogWatch:
     """
 
     def __init__(self, event_log: EventLog, view: LogView, *, on_reached: Callable[[], None]) -> None:
+        self.on_epoch: Callable[[], None] = lambda: None
+        """Called when the log has begun a new epoch: what was acknowledged before may be gone."""
         self._log = event_log
         self._view = view
         self._on_reached = on_reached
+        self._epoch = 0
         self._is_reached = False
         self.reason: str | None = "the log has not been asked yet"
 
@@ -46,6 +49,9 @@ class LogWatch:
             self._note(f"the log cannot be reached: {error}")
         else:
             self._view.observe_head(status.head)
+            if status.epoch > self._epoch:
+                self._epoch = status.epoch
+                self.on_epoch()
             self._note(_why_not(status))
 
     def close(self) -> None:
@@ -56,7 +62,12 @@ class LogWatch:
         if not self._is_reached:
             self._on_reached()
             self._is_reached = True
-        return self._log.status()
+        seen_position = self._view.head  # before the question: another answer may raise it meanwhile
+        status = self._log.status()
+        if status.head < seen_position > status.reported:
+            reason = f"a writer had seen {seen_position}, the log ends at {status.head}"
+            self._log.report_fork(reason, seen_position, None)
+        return status
 
     def _note(self, reason: str | None) -> None:
         if reason != self.reason:

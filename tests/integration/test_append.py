@@ -11,7 +11,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from services.common import events, keys
 from services.common.errors import DeadlinePassed, WritesRefused
 from services.common.events import TweetCreated, TweetDeleted, TweetLiked, UserCreated
-from services.common.ids import POSITION_MAX, unix_ms_of
+from services.common.ids import POSITION_MAX, entry_id, unix_ms_of
 from services.common.log.append import AppendItem, CredentialClaim
 from services.common.log.client import EventLog
 from tests.support.redis_server import RedisServer
@@ -197,6 +197,47 @@ def test_a_writer_that_has_seen_more_than_the_log_holds_halts_it(log: ScriptedLo
         log.call([tweet()])
     assert refused.value.code == "halted"
     assert log.redis.hget(keys.META, "reported") == str(seen).encode()
+
+
+def test_a_writer_notices_a_log_that_lost_its_entry_and_went_on(log: ScriptedLog) -> None:
+    """The log ends after what the writer has seen, but no longer holds it; what was trimmed is not missed."""
+    first, seen = (int(log.call([tweet()]).results[0]) for _ in range(2))
+    log.call([tweet()], seen_position=seen)
+    EventLog(log.url).trim(first, fence=1)
+    log.call([tweet()], seen_position=first)
+    log.redis.xdel(keys.STREAM, entry_id(seen))
+    log.call([tweet()], seen_position=first)
+    EventLog(log.url).trim(seen, fence=1)
+    log.call([tweet()], seen_position=seen)
+    lost, *_ = log.call([tweet(), tweet()]).results
+    log.redis.xdel(keys.STREAM, entry_id(int(lost)))
+    with pytest.raises(WritesRefused) as refused:
+        log.call([tweet()], seen_position=int(lost))
+    assert refused.value.code == "log_forked"
+    assert log.redis.hget(keys.META, "reported") == str(lost).encode()
+
+
+def test_a_log_that_lost_entries_proves_nothing_about_an_earlier_sending(log: ScriptedLog) -> None:
+    """The first answer may have been lost with them, and the owner may have applied what it was about."""
+    seen = log.call([tweet()]).head + 1
+    for _ in range(2):
+        with pytest.raises(WritesRefused) as refused:
+            log.call([tweet()], seen_position=seen, deadline_ms=log.now_ms - 1)
+        assert refused.value.code == "deadline_forgotten"
+    with pytest.raises(WritesRefused):
+        log.call([tweet()], seen_position=seen)
+    with pytest.raises(WritesRefused) as refused:
+        log.call([tweet()], deadline_ms=log.now_ms - 1)
+    assert refused.value.code == "deadline_forgotten"
+
+
+def test_a_writer_that_comes_late_reports_to_a_halted_log_too(log: ScriptedLog) -> None:
+    """The next epoch lies above what anybody has seen, whoever was the first to notice."""
+    head = log.call([tweet()]).head
+    for seen in (head + 5, head + 9, head + 7):
+        with pytest.raises(WritesRefused):
+            log.call([tweet()], seen_position=seen)
+    assert log.redis.hget(keys.META, "reported") == str(head + 9).encode()
 
 
 def test_a_name_is_taken_without_regard_to_case_even_within_a_batch(log: ScriptedLog) -> None:

@@ -14,16 +14,19 @@ import pytest
 
 from services.common import keys
 from services.common.events import Event
+from services.common.ids import entry_id
 from services.common.log.append import AppendItem
 from services.common.log.client import EventLog
 from services.db_updater.applier import Step
 from tests.support.owner import (
+    RunningOwner,
     append,
     archived,
     credentials,
     database_path,
     following,
     rebuilt_hashes,
+    reported,
     table_hashes,
     tweet,
     user,
@@ -33,7 +36,8 @@ from tests.support.process import REPOSITORY, Program
 from tests.support.redis_server import RedisServer
 
 START_STEPS = [step for step in Step if step.startswith("start:")]
-OTHER_STEPS = [step for step in Step if not step.startswith("start:")]
+RECOVERY_STEPS = [step for step in Step if step.startswith("recovery:")]
+OTHER_STEPS = [step for step in Step if step not in START_STEPS + RECOVERY_STEPS]
 
 
 class Nonsense(Event, frozen=True):
@@ -121,3 +125,71 @@ def test_owner_killed_while_it_starts(tmp_path: Path, redis_server: RedisServer,
         assert (status.epoch, status.length) == (1, 1)
         assert status.fence == owner.volume.applied.fence == 2
         assert owner.owner.position == status.head
+
+
+@pytest.mark.parametrize("step", [*RECOVERY_STEPS, Step.EPOCH_STARTED])
+def test_owner_killed_while_it_recovers(tmp_path: Path, redis_server: RedisServer, log: EventLog, step: Step) -> None:
+    """A log that came back older and went on: whatever step is the last, the next start comes to the same end."""
+    directory = tmp_path / "owner"
+    with following(directory, redis_server.url) as owner:
+        owner.wait_until_ready()
+        ada, kept = append(log, user("ada"), tweet(1))
+        lost = lose_after(kept, log, owner, redis_server)
+    discarded = append(log, user("eve"), tweet(ada), user("bob"))
+    held = table_hashes(database_path(directory))
+
+    process = killed_owner(directory, redis_server, step)
+    process.start()
+    assert process.wait() == -signal.SIGKILL
+    assert step is Step.EPOCH_STARTED or log.status().halt is not None
+
+    with following(directory, redis_server.url) as owner:
+        owner.wait_until_epoch(2)
+        assert owner.volume.reports.discarded_entries == len(discarded)
+    *entries, summary = reported(directory)
+    assert [entry["position"] for entry in entries] == discarded
+    assert (summary["epoch"], summary["base_position"]) == (2, lost[-1])
+    assert table_hashes(database_path(directory)) == held
+    assert log.status().epoch == 2
+    assert log.status().length == 1
+    with redis_server.client() as redis:
+        names = {key: redis.get(key) for key in redis.keys(f"{keys.NAME_PREFIX}*")}
+    assert names == {b"name:ada": str(ada).encode(), b"name:bob": str(lost[0]).encode()}
+    assert archived(directory)[-1].prev == lost[-1]
+
+
+@pytest.mark.parametrize("step", [Step.PRIVATE_COMMITTED, Step.COMMITTED, Step.ARCHIVED])
+def test_owner_killed_and_redis_emptied_at_the_same_time(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog, step: Step
+) -> None:
+    """What was applied is kept, and archived too, although the log cannot give it a second time."""
+    directory = tmp_path / "owner"
+    with following(directory, redis_server.url) as owner:
+        owner.wait_until_ready()
+    append_everything(log, redis_server)
+    process = killed_owner(directory, redis_server, step)
+    process.start()
+    assert process.wait() == -signal.SIGKILL
+    held = table_hashes(database_path(directory))
+    redis_server.flush()
+    with following(directory, redis_server.url) as owner:
+        owner.wait_until_epoch(2)
+    entries = archived(directory)
+    assert table_hashes(database_path(directory)) == held == rebuilt_hashes(entries, tmp_path / "rebuilt.db")
+    accounts = set(credentials(directory))
+    with redis_server.client() as redis:
+        assert set(redis.keys("cred:*")) == {keys.credential(user_id).encode() for user_id in accounts}
+
+
+def lose_after(kept: int, log: EventLog, owner: RunningOwner, redis_server: RedisServer) -> list[int]:
+    """Let the owner apply an account and two tweets that the log then forgets, as an older file would."""
+    lost = append(log, user("bob"), tweet(1), tweet(1))
+    owner.wait_until_applied(lost[-1])
+    owner.owner.stop()
+    owner.wait_until_left()
+    with redis_server.client() as redis:
+        for position in lost:
+            redis.xdel(keys.STREAM, entry_id(position))
+        redis.hset(keys.META, "head", str(kept))
+        redis.delete("name:bob", "email:hmac of bob", keys.credential(lost[0]))
+    return lost

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.common import keys, snapshot
+from services.common import snapshot
 from services.common.log.client import EventLog
 from tests.support.owner import append, table_hashes, tweet, user
 from tests.support.process import ServiceProcess
@@ -88,6 +88,8 @@ def test_position_report_and_metrics(owner: ServiceProcess, log: EventLog) -> No
         "entries": 2,
         "archived_position": ada,
         "projection_version": 1,
+        "discarded_entries": 0,
+        "last_recovery": None,
     }
     eventually(lambda: 'applied_entries_total{type="user_created"} 1.0' in owner.metrics())
     names = {line.split()[2] for line in owner.metrics().splitlines() if line.startswith("# TYPE")}
@@ -149,15 +151,25 @@ def test_owner_that_lost_its_fence_exits(owner: ServiceProcess, log: EventLog) -
     assert "another owner" in owner.log
 
 
-def test_owner_of_a_forked_log_goes_on_serving_snapshots(owner: ServiceProcess, redis_server: RedisServer) -> None:
-    """It is not ready and says why, but readers can still get what it holds."""
+def test_owner_of_an_emptied_log_recovers_and_reports_it(owner: ServiceProcess, redis_server: RedisServer) -> None:
+    """It says why it is not ready, serves snapshots all the while, and goes on by itself in the next epoch."""
     held = position(owner)
-    with redis_server.client() as redis:
-        redis.delete(keys.STREAM)
-        redis.hset(keys.META, "head", "1")
+    redis_server.flush()
     eventually(lambda: not owner.is_ready)
-    assert f"applied up to {held}, but the log ends at 1" in owner.http.get("/healthz/ready").json()["detail"]
+    assert f"applied up to {held}, but the log ends at 0" in owner.http.get("/healthz/ready").json()["detail"]
     assert owner.http.get("/internal/snapshot").headers["X-Snapshot-Position"] == str(held)
+    owner.wait_ready()
+    report = owner.http.get("/internal/position").json()
+    assert (report["epoch"], report["discarded_entries"]) == (2, 0)
+    assert report["last_recovery"] == {
+        "epoch": 2,
+        "reason": f"db-updater: applied up to {held}, but the log ends at 0",
+        "base_position": held,
+        "log_head": 0,
+        "reported_position": held,
+        "discarded_entries": 0,
+    }
+    assert "recoveries_total 1.0" in owner.metrics()
     assert owner.terminate() == 0
 
 

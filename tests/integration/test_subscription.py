@@ -114,6 +114,41 @@ def test_an_epoch_from_another_state_asks_for_a_snapshot(log: ScriptedLog) -> No
         owner.start_epoch(2, fence=1, base_position=positions[1])
 
 
+def test_a_fork_that_was_resolved_meanwhile_halts_nothing(log: ScriptedLog) -> None:
+    """Between a follower's look and its report the owner may have started the next epoch."""
+    positions = append(log, 3)
+    owner = EventLog(log.url)
+    owner.halt("fork", positions[-1])
+    owner.start_epoch(2, fence=1, base_position=positions[-1])
+    owner.report_fork("the log ended before", positions[-1], None)
+    owner.report_fork("an entry did not continue", positions[-1], positions[0])
+    assert (owner.status().halt, owner.status().reported) == (None, 0)
+
+
+def test_an_epoch_rests_on_the_log_as_it_was_seen(log: ScriptedLog) -> None:
+    """What is appended or reported after the owner has looked is never passed over."""
+    positions = append(log, 3)
+    owner = EventLog(log.url)
+    seen = owner.status()
+    owner.report_fork("a reader is ahead", positions[-1] + 1, None)
+    with pytest.raises(LogForked, match="reported"):
+        owner.start_epoch(2, fence=1, base_position=positions[-1], seen=seen)
+    assert owner.status().length == 4
+    epoch = owner.start_epoch(2, fence=1, base_position=positions[-1], entries=4, seen=owner.status())
+    status = owner.status()
+    assert (status.length, status.horizon, status.entries_added, status.halt) == (1, epoch, 5, None)
+
+
+def test_a_log_that_has_forgotten_the_fence_has_lost_entries(log: ScriptedLog) -> None:
+    """No other owner ever lowers it."""
+    owner = EventLog(log.url)
+    fence = owner.raise_fence(at_least=7)
+    log.redis.hset(keys.META, "fence", "3")
+    for forbidden in (lambda: owner.check_fence(fence), lambda: owner.trim(1, fence)):
+        with pytest.raises(LogForked, match="came back older"):
+            forbidden()
+
+
 def test_an_old_owner_can_neither_trim_nor_start_an_epoch(log: ScriptedLog) -> None:
     """HAZARDS 15: the fence of the new owner is above it, in Redis itself."""
     positions = append(log, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -55,11 +56,23 @@ class RunningOwner:
         """Wait until it says a reason why it applies nothing."""
         eventually(lambda: reason in (self.owner.readiness() or ""), describe=self.owner.readiness)
 
+    def wait_until_left(self) -> None:
+        """Wait until run() has ended."""
+        eventually(lambda: not self.is_running, describe=self.owner.readiness)
+
     def wait_until_failed(self) -> BaseException:
         """Wait until run() has raised, and return what."""
         eventually(lambda: not self.is_running, describe=self.owner.readiness)
         assert self.failure is not None
         return self.failure
+
+    def wait_until_epoch(self, epoch: int) -> None:
+        """Wait until it has started an epoch, applied it, and goes on."""
+        eventually(
+            lambda: self.volume.applied.epoch >= epoch and self.owner.readiness() is None,
+            describe=lambda: f"epoch {self.volume.applied.epoch}, {self.owner.readiness()}, {self.failure!r}",
+        )
+        self.wait_until_applied(self.owner.position)
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric, 0 before it was ever set."""
@@ -73,12 +86,18 @@ class RunningOwner:
 
 @contextmanager
 def following(
-    directory: Path, redis_url: str, *, retention_seconds: int = 3600, **options: Any
+    directory: Path,
+    redis_url: str,
+    *,
+    retention_seconds: int = 3600,
+    grace_seconds: float = 0.05,
+    **options: Any,
 ) -> Iterator[RunningOwner]:
     """An owner whose volume is this directory; it has left, and its files are closed, when the block ends."""
     registry = CollectorRegistry()
     with closing(open_volume(directory)) as volume, closing(EventLog(redis_url)) as log:
-        owner = Owner(volume, log, OwnerMetrics(registry), retention_seconds=retention_seconds, **options)
+        metrics = OwnerMetrics(registry)
+        owner = Owner(volume, log, metrics, retention_seconds=retention_seconds, grace_seconds=grace_seconds, **options)
         running = RunningOwner(owner, volume, registry)
 
         def run() -> None:
@@ -134,6 +153,12 @@ def append(log: EventLog, *items: AppendItem) -> list[int]:
 def archived(directory: Path) -> list[Entry]:
     """Everything in the archive of this directory."""
     return [entry for batch in read_archive(archive_path(directory)) for entry in batch]
+
+
+def reported(directory: Path) -> list[dict[str, Any]]:
+    """All lines of all reports of recoveries, oldest first."""
+    paths = sorted((directory / "recoveries").glob("*.ndjson"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
 def table_hashes(path: Path) -> dict[str, str]:

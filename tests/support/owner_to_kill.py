@@ -1,7 +1,7 @@
 """``python -m tests.support.owner_to_kill DIRECTORY REDIS_URL STEP``: an owner that ends by SIGKILL at a step.
 
-It does so when it reaches the step for the second time (for a step of its start, the first time). Its batches
-have BATCH_ENTRIES_MAX entries.
+It does so when it reaches the step for the second time (for a step of its start or of a recovery, the first time).
+Its batches have BATCH_ENTRIES_MAX entries.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BATCH_ENTRIES_MAX = 7
 
 def main(directory: Path, redis_url: str, fatal_step: Step) -> None:
     """Follow the log until the step is reached."""
-    passes_left = 0 if fatal_step.startswith("start:") else 1
+    passes_left = 0 if fatal_step.startswith(("start:", "recovery:")) else 1
 
     def at(step: Step) -> None:
         nonlocal passes_left
@@ -36,7 +36,10 @@ def main(directory: Path, redis_url: str, fatal_step: Step) -> None:
 
     with closing(open_volume(directory)) as volume, closing(EventLog(redis_url)) as log:
         metrics = OwnerMetrics(CollectorRegistry())
-        Owner(volume, log, metrics, retention_seconds=0, batch_entries_max=BATCH_ENTRIES_MAX, at=at).run()
+        owner = Owner(
+            volume, log, metrics, retention_seconds=0, batch_entries_max=BATCH_ENTRIES_MAX, grace_seconds=0.05, at=at
+        )
+        owner.run()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from redis import Redis
@@ -39,6 +40,18 @@ class RedisServer(Program):
         """Stop it cleanly if it runs, and start it with its data."""
         if self.is_running:
             self.terminate()
+        self.start()
+
+    def copy_data(self, target: Path) -> None:
+        """Copy what it has on disk, while nobody writes."""
+        shutil.copytree(self.directory / "appendonlydir", target)
+
+    def come_back_with(self, source: Path | None) -> None:
+        """Let a server that does not run start with these files, or with none, instead of its own."""
+        assert not self.is_running
+        shutil.rmtree(self.directory / "appendonlydir")
+        if source is not None:
+            shutil.copytree(source, self.directory / "appendonlydir")
         self.start()
 
     def flush(self) -> None:

@@ -42,8 +42,8 @@ class ScriptedLog:
     def start(self) -> int:
         """Start the first epoch as an owner does; returns its position."""
         self.redis.hset(keys.META, "fence", "1")
-        arguments: list[str | int] = [1, 1, 0, "epoch_started", 1, '{"epoch":1}']
-        return int(self._start_epoch(keys=[keys.STREAM, keys.META], args=arguments))
+        arguments: list[str | int] = [1, 1, 0, 0, 0, 0, self.now_ms, "epoch_started", 1, '{"epoch":1}']
+        return int(self._start_epoch(keys=[keys.STREAM, keys.META, keys.CALLS_PREFIX, keys.DELETED], args=arguments))
 
     def call(
         self,

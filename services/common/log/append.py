@@ -33,10 +33,10 @@ Argument = bytes | str | int
 REFUSALS: Final = {
     "not_started": "no owner has started the log yet: is the db-updater running?",
     "halted": "the log is halted, because a follower found acknowledged entries missing; see the db-updater's log",
-    "log_forked": "the log ends before a position that this writer has seen acknowledged: it is halted now",
+    "log_forked": "the log has lost an entry that this writer has seen acknowledged: it is halted now",
     "clock_ahead": "the clock of the Redis host is more than an hour ahead of the log and of this writer: correct it",
     "deadline_passed": "the log was too busy to append in time; nothing was written",
-    "deadline_forgotten": "the clock of the Redis host leapt ahead; whether an earlier sending ran is not known",
+    "deadline_forgotten": "the log has forgotten earlier calls; whether an earlier sending ran is not known",
     "deadline_too_far": "the clock of the Redis host stepped back; nothing was written",
 }
 """Why the log refuses a whole call, by code."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Final, cast
 
 from redis import Redis
@@ -14,15 +14,26 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from services.common import events, keys
-from services.common.errors import FenceLost, InvariantError
+from services.common.errors import FenceLost, InvariantError, LogForked, LogUnavailable
 from services.common.events import EpochStarted
 from services.common.ids import entry_id, position_from_entry_id
-from services.common.log.append import KEYS, SCRIPT, AppendCall, AppendItem, AppendReply, encode_call, parse_reply
+from services.common.log.append import (
+    KEYS,
+    REFUSALS,
+    SCRIPT,
+    AppendCall,
+    AppendItem,
+    AppendReply,
+    Argument,
+    encode_call,
+    parse_reply,
+)
 from services.common.log.entry import Entry, parse
 from services.common.log.redis_errors import translated
 from services.common.log.scripts import load
 
 APPEND_BUDGET_MS: Final = 2_000
+SCAN_KEYS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +151,23 @@ class EventLog:
             )
             return parse_reply(cast("bytes", self._append(keys=KEYS, args=encode_call(call))))
 
-    def start_epoch(self, epoch: int, fence: int, base_position: int) -> int:
-        """Append EpochStarted with ``prev`` = base position, lift a halt; returns its position.
+    def start_epoch(
+        self, epoch: int, fence: int, base_position: int, *, entries: int = 0, seen: LogStatus | None = None
+    ) -> int:
+        """Append EpochStarted with ``prev`` = base position, in place of all before it; lift a halt. Its position.
 
-        Raises FenceLost for an owner that is no longer the owner, InvariantError for an epoch already started.
+        ``entries`` is how many there are up to the base, ``seen`` the state of the log that this rests on. Raises
+        FenceLost for an owner that is no longer the owner, LogForked when the log is no longer as it was seen or
+        came back older, InvariantError for an epoch already started, LogUnavailable when Redis's clock is wrong.
         """
+        seen = seen or self.status()
         event = EpochStarted(epoch=epoch)
-        arguments = [fence, epoch, base_position, event.name, event.version, events.encode(event)]
-        return int(self._owned(self._start_epoch, [keys.STREAM, keys.META], arguments))
+        clock_ms = time.time_ns() // 1_000_000
+        arguments: list[Argument] = [fence, epoch, base_position, entries, seen.head, seen.reported, clock_ms]
+        arguments += (event.name, event.version, events.encode(event))
+        return int(
+            self._owned(self._start_epoch, [keys.STREAM, keys.META, keys.CALLS_PREFIX, keys.DELETED], fence, arguments)
+        )
 
     def raise_fence(self, at_least: int) -> int:
         """Take ownership: the new fence is above Redis's and above ``at_least``."""
@@ -155,11 +175,10 @@ class EventLog:
             return int(cast("int", self._raise_fence(keys=[keys.META], args=[at_least])))
 
     def check_fence(self, fence: int) -> None:
-        """Raise FenceLost unless this fence is still the one in force."""
+        """Raise FenceLost when another owner has raised it, LogForked when Redis has forgotten this one."""
         with translated():
             found = cast("bytes | None", self._redis.hget(keys.META, "fence"))
-        if found is None or int(found) != fence:
-            raise FenceLost(f"fence {fence} is no longer in force: another owner has {found!r}")
+        compare_fence(int(found or 0), fence)
 
     def announce_version(self, version: int) -> None:
         """Tell writers which projection version the owner applies."""
@@ -167,14 +186,21 @@ class EventLog:
             self._redis.hset(keys.META, "version", str(version))
 
     def trim(self, up_to_position: int, fence: int) -> int:
-        """Remove the entries up to a position, inclusive; returns how many. Raises FenceLost."""
+        """Remove the entries up to a position, inclusive; returns how many. Raises as check_fence does."""
         arguments = [fence, entry_id(up_to_position + 1), up_to_position]
-        return int(self._owned(self._trim, [keys.STREAM, keys.META, keys.DELETED], arguments))
+        return int(self._owned(self._trim, [keys.STREAM, keys.META, keys.DELETED], fence, arguments))
 
     def halt(self, reason: str, position: int) -> None:
-        """Stop all writes, because this follower at ``position`` found acknowledged entries missing."""
-        with translated():
-            self._halt(keys=[keys.META], args=[reason, position])
+        """Stop all writes, because the owner, which is at ``position``, finds acknowledged entries missing."""
+        self._report(reason, position, "owner")
+
+    def report_fork(self, reason: str, position: int, entry_position: int | None) -> None:
+        """Stop all writes, because a follower at ``position`` finds acknowledged entries missing.
+
+        It shows so by an entry that does not continue from its position, or (None) by a log that ends before it.
+        Does nothing if the log has been set right since the follower looked.
+        """
+        self._report(reason, position, "head" if entry_position is None else entry_id(entry_position))
 
     def show_progress(self, position: int, entries_read: int) -> None:
         """Keep a consumer group at the owner's position, so that standard tools can show its lag."""
@@ -201,20 +227,63 @@ class EventLog:
                 prefixes = [keys.credential(user_id), keys.NAME_PREFIX, keys.EMAIL_PREFIX]
                 self._release_name(keys=prefixes, args=[user_id])
 
+    def forget_accounts(self) -> None:
+        """Remove all names, e-mails and credentials, to be written anew."""
+        with translated():
+            for prefix in (keys.NAME_PREFIX, keys.EMAIL_PREFIX, keys.CREDENTIAL_PREFIX):
+                cursor = 0
+                while True:
+                    cursor, found = cast(
+                        "tuple[int, list[bytes]]",
+                        self._redis.scan(cursor, match=f"{prefix}*", count=SCAN_KEYS),
+                    )
+                    if found:
+                        self._redis.unlink(*found)
+                    if cursor == 0:
+                        break
+
+    def write_accounts(self, usernames: Mapping[int, str], credentials: Mapping[int, StoredCredential]) -> None:
+        """Write the names of users and what is kept in confidence of them, as append.lua does; repeatable."""
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            for user_id, username in usernames.items():
+                pipe.set(f"{keys.NAME_PREFIX}{username.lower()}", user_id)
+            for user_id, credential in credentials.items():
+                fields: dict[Any, Any] = {name: value or "" for name, value in asdict(credential).items()}
+                pipe.set(f"{keys.EMAIL_PREFIX}{credential.email_hmac}", user_id)
+                pipe.hset(keys.credential(user_id), mapping=fields)
+            pipe.execute()
+
     def close(self) -> None:
         """Close the connections."""
         self._redis.close()
 
-    def _owned(self, script: Any, script_keys: list[str], arguments: list[Any]) -> Any:
+    def _report(self, reason: str, position: int, evidence: str) -> None:
+        with translated():
+            self._halt(keys=[keys.STREAM, keys.META], args=[reason, position, evidence])
+
+    def _owned(self, script: Any, script_keys: list[str], fence: int, arguments: list[Any]) -> Any:
         with translated():
             try:
                 return script(keys=script_keys, args=arguments)
             except ResponseError as error:
-                if str(error).startswith("FENCE"):
-                    raise FenceLost(f"another owner took over: {error}") from error
-                if str(error).startswith("EPOCH"):
-                    raise InvariantError(f"that epoch has been started already: {error}") from error
+                word, _, rest = str(error).partition(" ")
+                if word == "FENCE":
+                    compare_fence(int(rest), fence)
+                if word == "EPOCH":
+                    raise InvariantError(f"epoch {rest} has been started already") from error
+                if word == "CHANGED":
+                    raise LogForked(f"the log has changed while an epoch was prepared, {rest}") from error
+                if word == "CLOCK":
+                    raise LogUnavailable(f"Redis: {REFUSALS['clock_ahead']}") from error
                 raise
+
+
+def compare_fence(found: int, mine: int) -> None:
+    """Raise FenceLost when the log has a greater fence than mine, LogForked when it has a smaller one or none (0)."""
+    if found > mine:
+        raise FenceLost(f"fence {mine} is no longer in force: another owner has {found}")
+    if found < mine:
+        raise LogForked(f"fence {mine} was raised, but the log has {found}: it came back older than it was")
 
 
 def _credential(fields: dict[bytes, bytes]) -> StoredCredential:

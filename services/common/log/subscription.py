@@ -20,7 +20,7 @@ class FollowableLog(Protocol):
     def head(self) -> int:
         """The position of the newest entry."""
 
-    def halt(self, reason: str, position: int) -> None:
+    def report_fork(self, reason: str, position: int, entry_position: int | None) -> None:
         """Stop all writes."""
 
 
@@ -54,15 +54,16 @@ class Subscription:
         Raises LogUnavailable (try again), BehindHorizon (take a snapshot), NewerVersion (stop), and LogForked
         after it has halted the log.
         """
+        entries = self._log.read(self.position, entries_max=self._entries_max, block_ms=self._block_ms)
+        shown_by = entries[0].position if entries else None
         try:
-            entries = self._log.read(self.position, entries_max=self._entries_max, block_ms=self._block_ms)
             if entries:
                 entries = check_chain(entries, self.position, self._version)
                 self.position = entries[-1].position
             else:
                 self._check_head()
         except LogForked as fork:
-            self._log.halt(f"{self._name}: {fork}", self.position)
+            self._log.report_fork(f"{self._name}: {fork}", self.position, shown_by)
             raise
         return entries
 

@@ -39,18 +39,31 @@ local first_answer, kept_bucket = kept[1], tonumber(kept[2] or '-1')
 if first_answer then
   return 'ok ' .. digits(now_ms) .. ' ' .. first_answer
 end
+
+-- Whether the log no longer holds an entry that this writer knows to be acknowledged. Entries that were trimmed are
+-- gone with all before them.
+local function has_lost_entries()
+  if seen >= head then return seen > head end
+  local newest = redis.call('XREVRANGE', stream, entry_id(seen), '-', 'COUNT', 1)[1]
+  return newest and newest[1] ~= entry_id(seen)
+end
+
+local is_forked = has_lost_entries()
 if now_ms > deadline_ms then
-  -- Proof that the call never ran, unless the clock leapt ahead and answers as old as its own are gone already.
-  return refuse(kept_bucket > bucket and 'deadline_forgotten' or 'deadline_passed')
+  -- Proof that the call never ran, unless the clock leapt ahead and answers as old as its own are gone already, or the
+  -- log has lost entries and the answers with them.
+  local is_forgotten = kept_bucket > bucket or is_forked or state[3] or not state[2]
+  return refuse(is_forgotten and 'deadline_forgotten' or 'deadline_passed')
 end
 if deadline_ms > now_ms + DEADLINE_AHEAD_MS_MAX then return refuse('deadline_too_far') end
-if not state[2] then return refuse('not_started') end
-if state[3] then return refuse('halted') end
-if seen > head then
-  redis.call('HSET', meta, 'halt', 'a writer had seen ' .. digits(seen) .. ', the log ends at ' .. digits(head),
-    'reported', digits(math.max(seen, tonumber(state[4] or '0'))))
-  return refuse('log_forked')
+if is_forked then
+  -- Also where the log is halted or not started: the next epoch must lie above what anybody has seen.
+  redis.call('HSETNX', meta, 'halt', 'a writer had seen ' .. digits(seen) .. ', which the log no longer has')
+  if seen > tonumber(state[4] or '0') then redis.call('HSET', meta, 'reported', digits(seen)) end
+  if not state[3] then return refuse('log_forked') end
 end
+if state[3] then return refuse('halted') end
+if not state[2] then return refuse('not_started') end
 if now_ms > math.max(unix_ms_of(head), clock_ms) + CLOCK_AHEAD_MS_MAX then return refuse('clock_ahead') end
 
 -- Decide.
