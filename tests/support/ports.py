@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from typing import Final
@@ -13,12 +14,18 @@ PORTS: Final = range(10_000, 32_000)
 
 # Not the global generator: pytest-randomly seeds that one alike in every worker.
 _random = random.SystemRandom()
+# A port is chosen well before its server listens on it, so the workers of a run choose from ports of their own.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port of this machine that nobody uses now."""
-    while not _is_free(port := _random.choice(PORTS)):
+    """A port of this machine that nobody uses now, and that this test run has not given to anybody."""
+    ours = PORTS[_worker::_workers]
+    while (port := _random.choice(ours)) in _given or not _is_free(port):
         pass
+    _given.add(port)
     return port
 
 
