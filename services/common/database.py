@@ -102,6 +102,24 @@ def open_reader(path: Path) -> Engine:
     return engine
 
 
+def erase_what_is_deleted(engine: Engine) -> None:
+    """From now on overwrite deleted rows in the file of ``open_writer``, instead of leaving them on free pages."""
+    _run(engine, "PRAGMA secure_delete=ON")
+
+
+def empty_wal(engine: Engine) -> None:
+    """Bring the file of ``open_writer`` up to date and cut its WAL to nothing: that holds what pages were before."""
+    _run(engine, "PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _run(engine: Engine, pragma: str) -> None:
+    connection = engine.raw_connection()  # outside of any transaction
+    try:
+        connection.driver_connection.execute(pragma).fetchall()  # type: ignore[union-attr]  # there is one
+    finally:
+        connection.close()
+
+
 def _on_connect(engine: Engine, *pragmas: str) -> None:
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # SQLAlchemy says BEGIN, not the driver

@@ -21,6 +21,8 @@ PROJECTION_VERSION: Final = 1
 
 USERNAME_PATTERN: Final = "^[A-Za-z0-9_]{1,30}$"
 CONTENT_CHARS_MAX: Final = 280
+NAME_CHARS_MAX: Final = 50
+BIO_CHARS_MAX: Final = 160
 
 Id = Annotated[int, Meta(ge=1, le=POSITION_MAX)]
 FixtureId = Annotated[int, Meta(ge=1, le=FIXTURE_ID_MAX)]
@@ -118,6 +120,29 @@ class UserUnfollowed(Event, frozen=True):
     followee_id: Id
 
 
+class TokensRevoked(Event, frozen=True):
+    """No token that this user was issued before this position is good any more."""
+
+    name: ClassVar[str] = "tokens_revoked"
+    user_id: Id
+
+
+class UserUpdated(Event, frozen=True):
+    """An account was changed: its profile where given, or only what it keeps in confidence, which is not here."""
+
+    name: ClassVar[str] = "user_updated"
+    user_id: Id
+    display_name: Annotated[str, Meta(max_length=NAME_CHARS_MAX)] | None = None
+    bio: Annotated[str, Meta(max_length=BIO_CHARS_MAX)] | None = None
+
+
+class AccountDeleted(Event, frozen=True):
+    """An account is gone, and its tweets with it."""
+
+    name: ClassVar[str] = "account_deleted"
+    user_id: Id
+
+
 EVENT_TYPES: Final[dict[str, type[Event]]] = {
     event_type.name: event_type
     for event_type in (
@@ -131,6 +156,9 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
         TweetUnretweeted,
         UserFollowed,
         UserUnfollowed,
+        TokensRevoked,
+        UserUpdated,
+        AccountDeleted,
     )
 }
 

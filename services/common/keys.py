@@ -17,13 +17,13 @@ CALLS_PREFIX: Final = "log:calls:"
 """Hashes ``log:calls:0..3``: the first answers to recent append calls, by call id."""
 
 NAME_PREFIX: Final = "name:"
-"""``name:{username in lower case}`` -> user id."""
+"""``name:{username in lower case}`` -> user id, or ``-{Unix ms}``: of a deleted account, free from then on."""
 
 EMAIL_PREFIX: Final = "email:"
 """``email:{hmac}`` -> user id."""
 
 CREDENTIAL_PREFIX: Final = "cred:"
-"""Hash ``cred:{user id}``: ``username``, ``email``, ``email_hmac``, ``password_hash``."""
+"""Hash ``cred:{user id}``: ``username``, ``email``, ``email_hmac``, ``password_hash``, ``revoked_position`` if any."""
 
 TWEET_PREFIX: Final = "tweet:"
 """``tweet:{id}``: the tweet as its writer answered it, for readers that have not applied it yet. Expires."""

@@ -48,6 +48,8 @@ class User(Public, table=True):
     id: int = Field(primary_key=True, sa_type=BIG, sa_column_kwargs={"autoincrement": False})
     username: str
     username_lower: str = Field(unique=True)
+    display_name: str = ""
+    bio: str = ""
     followers_count: int = 0
     following_count: int = 0
     position: int = Field(sa_type=BIG)
@@ -149,3 +151,4 @@ class Credential(Private, table=True):
     email: str
     email_hmac: str
     password_hash: str | None = None
+    revoked_position: int = Field(default=0, sa_type=BIG)

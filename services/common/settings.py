@@ -49,6 +49,10 @@ Port = Annotated[int, Field(ge=0, le=65535, description="Port of the API; 0 take
 MetricsPort = Annotated[
     int, Field(ge=0, le=65535, description="Port of the Prometheus metrics; 0 takes a free one and logs it.")
 ]
+AuthKeysFile = Annotated[
+    Path | None,
+    Field(description="The keys that tokens are signed with, a JWK Set. Without it nobody is given a token."),
+]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)]
 

@@ -7,7 +7,7 @@ step                   left behind                         next start
 =====================  ==================================  =========================================================
 fence raised, stored   a fence that nobody holds           raises a higher one
 epoch started          an entry that is not applied        applies it
-private committed      credentials of accounts to come     reads the batch again and writes the same rows again
+private committed      credentials ahead of the rows       reads the batch again and writes the same rows again
 before commit          the same                            the same
 committed              a batch that is not archived        archives it: the database keeps it until the next one
 archived               names that are not given back       gives back those of all dead letters, which is repeatable
@@ -24,12 +24,13 @@ from enum import StrEnum
 import structlog
 
 from services.common.errors import FenceLost
-from services.common.events import UserCreated
+from services.common.events import AccountDeleted, TokensRevoked, UserCreated, UserUpdated
 from services.common.log.client import EventLog, compare_fence
 from services.common.log.entry import Entry
 from services.common.projection import AppliedBatch
 from services.db_updater.metrics import OwnerMetrics
-from services.db_updater.volume import Volume, created_user_id
+from services.db_updater.private import accounts_in
+from services.db_updater.volume import Volume
 
 _logger = structlog.get_logger()
 
@@ -96,7 +97,8 @@ class Applier:
         """Apply entries that continue from the applied position.
 
         1. The fence in Redis is still ours.
-        2. Credentials of new accounts are committed to their own file, before the accounts exist.
+        2. Credentials of new and changed accounts are committed to their own file, before that is applied; those of
+           deleted ones are erased there.
         3. Rows and position are committed in one transaction, which holds only under our fence.
         4. The entries are archived.
         5. Names of rejected accounts are given back.
@@ -130,10 +132,14 @@ class Applier:
         self._metrics.archive_bytes.set(self._volume.archive.size_bytes)
 
     def _save_credentials(self, entries: Sequence[Entry]) -> None:
-        created = [entry for entry in entries if entry.name == UserCreated.name]
-        if created:
-            user_ids = [created_user_id(entry.position, entry.payload) for entry in created]
-            self._volume.private.save(self._log.credentials(user_ids))
+        private = self._volume.private
+        kept = accounts_in(entries, UserCreated, UserUpdated, TokensRevoked)
+        deleted = accounts_in(entries, AccountDeleted)
+        private.forget(deleted)
+        if kept:
+            private.save(self._log.credentials(kept))
+        if accounts_in(entries, AccountDeleted, UserUpdated):
+            private.purge()
 
     def _report(self, batch: AppliedBatch, seconds: float) -> None:
         self._metrics.batch_entries.observe(batch.entries)

@@ -9,8 +9,10 @@ from pathlib import Path
 from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlmodel import col
 
-from services.common.database import open_writer
+from services.common.database import empty_wal, erase_what_is_deleted, open_writer
+from services.common.events import AccountDeleted, Event, Malformed, TokensRevoked, UserCreated, UserUpdated, decode
 from services.common.log.client import StoredCredential
+from services.common.log.entry import Entry
 from services.common.models import Credential, Private
 
 
@@ -24,6 +26,7 @@ class PrivateTables:
 
     def __init__(self, path: Path) -> None:
         self._engine = open_writer(path, "full")
+        erase_what_is_deleted(self._engine)
         with self._engine.begin() as connection:
             Private.metadata.create_all(connection)
 
@@ -62,6 +65,10 @@ class PrivateTables:
             yield found
             last_id = found[-1]
 
+    def purge(self) -> None:
+        """Leave nothing on disk of what was removed or replaced."""
+        empty_wal(self._engine)
+
     def close(self) -> None:
         """Close the file."""
         self._engine.dispose()
@@ -70,3 +77,24 @@ class PrivateTables:
 def _delete(connection: Connection, user_ids: Sequence[int]) -> None:
     statement = delete(Credential).where(col(Credential.user_id) == bindparam("id"))
     connection.execute(statement, [{"id": user_id} for user_id in user_ids])
+
+
+AboutAccount = UserCreated | UserUpdated | TokensRevoked | AccountDeleted
+
+
+def accounts_in(entries: Sequence[Entry], *event_types: type[AboutAccount]) -> list[int]:
+    """The accounts that entries of these types are about; those of malformed entries are unknown and left out."""
+    names = {event_type.name for event_type in event_types}
+    found = ((entry.position, _event_of(entry)) for entry in entries if entry.name in names)
+    return [_account_of(event, position) for position, event in found if isinstance(event, AboutAccount)]
+
+
+def _event_of(entry: Entry) -> Event | None:
+    try:
+        return decode(entry.name, entry.payload)
+    except Malformed:
+        return None
+
+
+def _account_of(event: AboutAccount, position: int) -> int:
+    return (event.id or position) if isinstance(event, UserCreated) else event.user_id

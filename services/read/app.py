@@ -13,10 +13,12 @@ import structlog
 from fastapi import FastAPI
 
 from services.common import views
+from services.common.auth import Authentication, AuthMetrics
 from services.common.cache import Cache
 from services.common.database import check_sqlite
 from services.common.errors import InvariantError
 from services.common.log.client import EventLog
+from services.common.log.credentials import CredentialLookups
 from services.common.telemetry import MetricsServer, create_registry
 from services.common.web import create_app as create_web_app
 from services.common.web.lifecycle import terminate_self
@@ -24,6 +26,7 @@ from services.read.follower import Follower
 from services.read.fresh_lookups import FreshLookups
 from services.read.lookups import Lookups
 from services.read.metrics import CacheMetrics, ReadMetrics
+from services.read.own_account import OwnAccounts
 from services.read.replica_directory import ReplicaDirectory
 from services.read.routes import router
 from services.read.settings import ReadSettings
@@ -43,6 +46,7 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
     """The reader's app. It listens at once, and is ready when its replica has caught up with the log."""
     registry = create_registry(sqlite_version=check_sqlite())
     metrics = ReadMetrics(registry)
+    auth_metrics = AuthMetrics(registry)
     store = Store(Cache(settings.cache_bytes_max))
     CacheMetrics(store.cache, registry)
     metrics.applied_position.set_function(lambda: store.applied.value)
@@ -64,7 +68,10 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
             app.state.lookups = Lookups(
                 store, fresh, metrics, min_position_wait_seconds=settings.min_position_wait_seconds
             )
-            async with aclosing(fresh), _following(follower, app.state.lifecycle.fail):
+            credentials = CredentialLookups(settings.redis_url)
+            authentication = Authentication.with_keys_of(settings.auth_keys_file, auth_metrics)
+            app.state.own_accounts = OwnAccounts(authentication, credentials)
+            async with aclosing(fresh), aclosing(credentials), _following(follower, app.state.lifecycle.fail):
                 yield
 
     def age() -> Sequence[tuple[bytes, bytes]]:

@@ -79,20 +79,20 @@ class Lookups:
         key = (USER, user_id)
         if (cached := self._store.cache.get(key)) is not None:
             return cached
-        read_position, found = views.user(self._store.replica.reader, user_id)
+        read_position, found = views.profile(self._store.replica.reader, user_id)
         if found is not None:
             return self._keep(key, _ok(found, read_position), [key])
         if user_id <= read_position:
             return self._keep(key, USER_NOT_FOUND._replace(read_position=read_position), [key])
         fresh = await self._share_fresh(key, lambda: self._fresh.user(user_id))
-        return USER_NOT_FOUND if fresh is None else _ok(fresh)
+        return USER_NOT_FOUND if fresh is None else _ok(views.profile_of(fresh))
 
     async def user_by_username(self, username: str) -> Encoded:
         """The user with this name, as of the applied position: a name says nothing of when it was taken."""
         key = ("username", username.lower())
         if (cached := self._store.cache.get(key)) is not None:
             return cached
-        read_position, found = views.user_by_username(self._store.replica.reader, username)
+        read_position, found = views.profile_by_username(self._store.replica.reader, username)
         if found is not None:
             return self._keep(key, _ok(found, read_position), [(USER, found.id)])
         return self._keep(key, USER_NOT_FOUND._replace(read_position=read_position), [ANY_USERNAME])

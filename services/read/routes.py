@@ -10,9 +10,10 @@ from starlette.responses import Response
 from services.common.errors import ClientError
 from services.common.events import USERNAME_PATTERN
 from services.common.ids import BEGINNING, POSITION_MAX
-from services.common.views import HomeTweetView, TweetView, UserView
+from services.common.views import HomeTweetView, ProfileView, TweetView, UserView
 from services.common.web import problems, set_position
 from services.read.lookups import Lookups
+from services.read.own_account import OwnAccounts, OwnAccountView
 from services.read.paging import HomeWindow, ListWindow, Offset
 from services.read.store import Encoded
 
@@ -89,13 +90,23 @@ async def list_retweeters(tweet_id: TweetId, window: ListWindow, read: AtMinPosi
     return read.answer(await read.lookups.retweeters(tweet_id, window))
 
 
-@router.get("/users/by-username/{username}", tags=["users"], response_model=UserView, responses=_PROBLEMS)
+@router.get("/users/by-username/{username}", tags=["users"], response_model=ProfileView, responses=_PROBLEMS)
 async def get_user_by_username(username: Username, read: AtMinPosition) -> Response:
     """The user with this name."""
     return read.answer(await read.lookups.user_by_username(username))
 
 
-@router.get("/users/{user_id}", tags=["users"], response_model=UserView, responses=_PROBLEMS)
+@router.get("/users/me", tags=["users"], response_model=OwnAccountView, responses=problems(400, 401))
+async def get_own_account(request: Request, read: AtMinPosition) -> Response:
+    """The account of the token's holder, with what only she may see."""
+    accounts: OwnAccounts = request.app.state.own_accounts
+    claims = accounts.holder(request.headers.get("Authorization"))
+    response = read.answer(await accounts.complete(claims, await read.lookups.user(claims.user_id)))
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@router.get("/users/{user_id}", tags=["users"], response_model=ProfileView, responses=_PROBLEMS)
 async def get_user(user_id: UserId, read: AtMinPosition) -> Response:
     """A user with the counts of followers and followed."""
     return read.answer(await read.lookups.user(user_id))

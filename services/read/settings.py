@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from services.common.settings import MetricsPort, Port, ServiceSettings
+from services.common.settings import AuthKeysFile, MetricsPort, Port, ServiceSettings
 
 
 class ReadSettings(ServiceSettings):
@@ -25,6 +25,7 @@ class ReadSettings(ServiceSettings):
         Path("./data/replica"),
         description="Directory for replica files; each process makes one of its own in it and removes dead ones'.",
     )
+    auth_keys_file: AuthKeysFile = None
     cache_bytes_max: int = Field(
         64 * 1024 * 1024, ge=0, description="Memory for encoded responses, in bytes; 0 caches nothing."
     )

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from functools import partial
 
 import httpx
 import structlog
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
+from services.common.auth import Authentication, AuthMetrics
 from services.common.log.client import EventLog
+from services.common.log.credentials import CredentialLookups
 from services.common.telemetry import MetricsServer, create_registry
 from services.common.web import create_app as create_web_app
-from services.common.web import problems
 from services.common.web.lifecycle import terminate_self
 from services.write import durability
+from services.write.actors import Gate
 from services.write.authors import Authors
 from services.write.clocks import LogView, TrustedClock
 from services.write.credentials import Credentials
@@ -26,9 +28,9 @@ from services.write.group_commit import GroupCommit
 from services.write.handlers import Handlers
 from services.write.log_watch import LogWatch
 from services.write.log_writer import LogWriter, connection_to
+from services.write.logins import Logins
 from services.write.metrics import AppendMetrics, ExistenceMetrics
-from services.write.routes import tweets, users
-from services.write.routes.wire import refuse_unauthenticated
+from services.write.routes import auth, tweets, users
 from services.write.settings import WriteSettings
 
 CALLS_IN_FLIGHT_MAX = 2  # one is fsynced while the next one is on its way
@@ -45,6 +47,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
         EventLog(settings.redis_url), view, on_reached=partial(durability.warn_unless_durable, settings.redis_url)
     )
     append_metrics = AppendMetrics(registry)
+    auth_metrics = AuthMetrics(registry)
     existence_metrics = ExistenceMetrics(registry)
 
     @asynccontextmanager
@@ -70,6 +73,10 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
             client = await stack.enter_async_context(_client_of(settings.read_service_url))
             credentials = Credentials(settings.email_hash_key)
             stack.callback(credentials.close)
+            authentication = Authentication.with_keys_of(settings.auth_keys_file, auth_metrics)
+            app.state.gate = Gate(authentication, is_required=settings.auth_required)
+            lookups = await stack.enter_async_context(aclosing(CredentialLookups(settings.redis_url)))
+            app.state.logins = Logins(authentication, lookups, credentials, head=lambda: view.head)
             existence = Existence(ReadService(client, clock).find, metrics=existence_metrics)
             watch.on_epoch = existence.forget_all
             app.state.handlers = Handlers(
@@ -87,9 +94,8 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
         registry=registry,
         stop=stop,
     )
-    refusals = [Depends(refuse_unauthenticated)] if settings.auth_required else []
-    for router in (users.router, tweets.router):
-        app.include_router(router, dependencies=refusals, responses=problems(401))
+    for router in (users.router, tweets.router, auth.router):
+        app.include_router(router)
     return app
 
 

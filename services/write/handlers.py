@@ -9,8 +9,11 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from services.common.auth import unauthorized
 from services.common.errors import ClientError
 from services.common.events import (
+    AccountDeleted,
+    TokensRevoked,
     TweetCreated,
     TweetDeleted,
     TweetLiked,
@@ -20,12 +23,14 @@ from services.common.events import (
     UserCreated,
     UserFollowed,
     UserUnfollowed,
+    UserUpdated,
 )
 from services.common.ids import created_at
-from services.common.log.append import AppendItem, Result
+from services.common.log.append import AppendItem, CredentialChange, Result, TokenHolder
 from services.common.views import UserView
+from services.write.actors import Actor
 from services.write.authors import Authors
-from services.write.commands import CreateTweet, CreateUser
+from services.write.commands import CreateTweet, CreateUser, UpdateAccount
 from services.write.credentials import Credentials
 from services.write.existence import Existence, Kind, Verdict, not_found
 
@@ -100,100 +105,135 @@ class Handlers:
         self._authors.remember(view)
         return Written(result, view)
 
-    async def create_tweet(self, command: CreateTweet) -> Written[CreatedTweetView]:
+    async def revoke_tokens(self, holder: TokenHolder) -> Written[None]:
+        """Make every token of this account useless, the one in use among them."""
+        return await self._change_account(TokensRevoked(user_id=holder.user_id), holder)
+
+    async def update_account(self, command: UpdateAccount, holder: TokenHolder) -> Written[None]:
+        """Change what the command gives; a new password makes all tokens useless."""
+        change = await self._credentials.change(command.email, command.password)
+        event = UserUpdated(user_id=holder.user_id, display_name=command.name, bio=command.bio)
+        return await self._change_account(event, holder, change)
+
+    async def delete_account(self, holder: TokenHolder) -> Written[None]:
+        """Remove the account, its tweets and what it keeps in confidence; its name is held for a while."""
+        return await self._change_account(AccountDeleted(user_id=holder.user_id), holder)
+
+    async def create_tweet(self, command: CreateTweet, author: Actor) -> Written[CreatedTweetView]:
         """Publish a tweet. Without the author's view it is appended all the same: durable comes before pretty."""
         deadline = _deadline()
+        user_id = _named(author)
         refers_to = [tweet_id for tweet_id in (command.in_reply_to_id, command.quote_of_id) if tweet_id is not None]
-        author, _ = await asyncio.gather(
-            self._authors.view(command.user_id),
+        view, _ = await asyncio.gather(
+            self._view(author),
             self._existence.refuse_absent(*((Kind.TWEET, tweet_id) for tweet_id in refers_to)),
         )
         event = TweetCreated(
-            user_id=command.user_id,
+            user_id=user_id,
             content=command.content,
             in_reply_to_id=command.in_reply_to_id,
             quote_of_id=command.quote_of_id,
         )
-        target = max([command.user_id, *refers_to])
-        item = AppendItem(event, target=target, written_through=_written_through(event, author))
+        target = max([user_id, *refers_to])
+        written_through = _written_through(event, view)
+        item = AppendItem(event, target=target, written_through=written_through, holder=author.holder)
         result = await self._append(item, deadline)
-        position = _position(result, Kind.USER if target == command.user_id else Kind.TWEET)
+        position = _position(result, Kind.USER if target == user_id else Kind.TWEET)
         self._existence.remember(Kind.TWEET, position)
         return Written(
             position,
             CreatedTweetView(
                 id=position,
                 content=command.content,
-                user_id=command.user_id,
+                user_id=user_id,
                 created_at=created_at(position),
                 likes=0,
                 retweets=0,
-                user=author,
+                user=view,
                 reply_count=0,
                 in_reply_to_id=command.in_reply_to_id,
                 quote_of_id=command.quote_of_id,
             ),
         )
 
-    async def delete_tweet(self, tweet_id: int, user_id: int) -> Written[None]:
+    async def delete_tweet(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Delete a tweet, as its author. What is not there any more is deleted already, or never was: a success.
 
         Raises the 403 for somebody who provably is not the author.
         """
         deadline = _deadline()
+        user_id = _named(actor)
         finding = await self._existence.look(Kind.TWEET, tweet_id)
-        if finding.verdict is Verdict.ABSENT:
+        if finding.verdict is Verdict.ABSENT and actor.holder is None:  # only the append knows if a token is revoked
             return Written(finding.position, None)
         if finding.body and msgspec.json.decode(finding.body, type=_Authored).user_id != user_id:
             raise ClientError(403, "not_the_author", "Only its author can delete a tweet")
         event = TweetDeleted(tweet_id=tweet_id, user_id=user_id)
-        result = await self._append(AppendItem(event, target=max(tweet_id, user_id)), deadline)
+        item = AppendItem(event, target=max(tweet_id, user_id), holder=actor.holder)
+        result = await self._append(item, deadline)
         self._existence.forget(Kind.TWEET, tweet_id)
         return Written(_position(result, Kind.TWEET if tweet_id >= user_id else Kind.USER), None)
 
-    async def like(self, tweet_id: int, user_id: int | None) -> Written[None]:
+    async def like(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Like a tweet, as somebody or anonymously."""
-        return await self._act_on_tweet(TweetLiked(tweet_id=tweet_id, user_id=user_id))
+        return await self._act_on_tweet(TweetLiked(tweet_id=tweet_id, user_id=actor.user_id), actor)
 
-    async def unlike(self, tweet_id: int, user_id: int) -> Written[None]:
+    async def unlike(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Take back a user's like."""
-        return await self._act_on_tweet(TweetUnliked(tweet_id=tweet_id, user_id=user_id))
+        return await self._act_on_tweet(TweetUnliked(tweet_id=tweet_id, user_id=_named(actor)), actor)
 
-    async def retweet(self, tweet_id: int, user_id: int | None) -> Written[None]:
+    async def retweet(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Retweet a tweet, as somebody or anonymously."""
-        return await self._act_on_tweet(TweetRetweeted(tweet_id=tweet_id, user_id=user_id))
+        return await self._act_on_tweet(TweetRetweeted(tweet_id=tweet_id, user_id=actor.user_id), actor)
 
-    async def unretweet(self, tweet_id: int, user_id: int) -> Written[None]:
+    async def unretweet(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Take back a user's retweet."""
-        return await self._act_on_tweet(TweetUnretweeted(tweet_id=tweet_id, user_id=user_id))
+        return await self._act_on_tweet(TweetUnretweeted(tweet_id=tweet_id, user_id=_named(actor)), actor)
 
-    async def follow(self, follower_id: int, followee_id: int) -> Written[None]:
+    async def follow(self, follower: Actor, followee_id: int) -> Written[None]:
         """Let one user follow another."""
-        if follower_id == followee_id:
-            raise ClientError(422, "cannot_follow_self", "One cannot follow oneself")
-        return await self._act_on_user(UserFollowed(follower_id=follower_id, followee_id=followee_id))
+        event = UserFollowed(follower_id=_named(follower), followee_id=followee_id)
+        return await self._act_on_user(event, follower)
 
-    async def unfollow(self, follower_id: int, followee_id: int) -> Written[None]:
+    async def unfollow(self, follower: Actor, followee_id: int) -> Written[None]:
         """Let one user no longer follow another."""
-        if follower_id == followee_id:
-            raise ClientError(422, "cannot_follow_self", "One cannot follow oneself")
-        return await self._act_on_user(UserUnfollowed(follower_id=follower_id, followee_id=followee_id))
+        event = UserUnfollowed(follower_id=_named(follower), followee_id=followee_id)
+        return await self._act_on_user(event, follower)
+
+    async def _change_account(
+        self,
+        event: TokensRevoked | UserUpdated | AccountDeleted,
+        holder: TokenHolder,
+        change: CredentialChange | None = None,
+    ) -> Written[None]:
+        result = await self._append(AppendItem(event, change=change, holder=holder), _deadline())
+        if result == "email_taken":
+            raise ClientError(409, "email_taken", _TAKEN["email_taken"])
+        return Written(_position(result, Kind.USER), None)
+
+    async def _view(self, author: Actor) -> UserView | None:
+        try:
+            return await self._authors.view(_named(author))
+        except ClientError:
+            if author.holder is None:
+                raise
+            return None  # who has a token was there: the append says whether the account is gone
 
     async def _act_on_tweet(
-        self, event: TweetLiked | TweetUnliked | TweetRetweeted | TweetUnretweeted
+        self, event: TweetLiked | TweetUnliked | TweetRetweeted | TweetUnretweeted, actor: Actor
     ) -> Written[None]:
         deadline = _deadline()
-        actor_id = event.user_id or 0
-        actor = [(Kind.USER, actor_id)] if actor_id else []
-        await self._existence.refuse_absent((Kind.TWEET, event.tweet_id), *actor)
-        target = max(event.tweet_id, actor_id)
-        result = await self._append(AppendItem(event, target=target), deadline)
+        await self._existence.refuse_absent((Kind.TWEET, event.tweet_id), *_unproven(actor))
+        target = max(event.tweet_id, event.user_id or 0)
+        result = await self._append(AppendItem(event, target=target, holder=actor.holder), deadline)
         return Written(_position(result, Kind.TWEET if target == event.tweet_id else Kind.USER), None)
 
-    async def _act_on_user(self, event: UserFollowed | UserUnfollowed) -> Written[None]:
+    async def _act_on_user(self, event: UserFollowed | UserUnfollowed, actor: Actor) -> Written[None]:
         deadline = _deadline()
-        await self._existence.refuse_absent((Kind.USER, event.followee_id), (Kind.USER, event.follower_id))
-        item = AppendItem(event, target=max(event.followee_id, event.follower_id))
+        if event.follower_id == event.followee_id:
+            raise ClientError(422, "cannot_follow_self", "One cannot follow oneself")
+        await self._existence.refuse_absent((Kind.USER, event.followee_id), *_unproven(actor))
+        item = AppendItem(event, target=max(event.followee_id, event.follower_id), holder=actor.holder)
         return Written(_position(await self._append(item, deadline), Kind.USER), None)
 
 
@@ -201,7 +241,21 @@ def _deadline() -> float:
     return asyncio.get_running_loop().time() + REQUEST_SECONDS
 
 
+def _named(actor: Actor) -> int:
+    """The user who acts, where nobody can anonymously. Raises ClientError 422."""
+    if actor.user_id is None:
+        raise ClientError(422, "user_id_missing", "Say who acts: send a token, or user_id")
+    return actor.user_id
+
+
+def _unproven(actor: Actor) -> list[tuple[Kind, int]]:
+    """The actor, if it must still be found out whether there is such a user."""
+    return [(Kind.USER, actor.user_id)] if actor.user_id is not None and actor.holder is None else []
+
+
 def _position(result: Result, kind: Kind) -> int:
+    if result == "token_revoked":
+        raise unauthorized("token_revoked", "This token has been revoked")
     if isinstance(result, str):
         raise not_found(kind)
     return result

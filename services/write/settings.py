@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from services.common.settings import MetricsPort, Port, ServiceSettings
+from services.common.settings import AuthKeysFile, MetricsPort, Port, ServiceSettings
 
 
 def _check_http_url(url: str) -> str:
@@ -27,9 +27,17 @@ class WriteSettings(ServiceSettings):
         min_length=16,
         description="Secret under which e-mail addresses are hashed, so that each is used once; the same for ever.",
     )
+    auth_keys_file: AuthKeysFile = None
     auth_required: bool = Field(
-        False, description="Refuse writes by anybody who has not proved who they are. Until accounts exist: all writes."
+        False, description="Refuse writes without a token, and so anonymous ones; needs AUTH_KEYS_FILE."
     )
     log_durability: Literal["warn", "required"] = Field(
         "warn", description="What to do at start about a Redis that may lose acknowledged writes: warn, or required."
     )
+
+    @field_validator("auth_required")
+    @classmethod
+    def _check_has_keys(cls, is_required: bool, info: ValidationInfo) -> bool:
+        if is_required and info.data.get("auth_keys_file") is None:
+            raise ValueError("needs the keys that tokens are signed with: set AUTH_KEYS_FILE too")
+        return is_required

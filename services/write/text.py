@@ -1,4 +1,4 @@
-"""What a tweet's text may be: normalised, not blank, and free of what no reader can show."""
+"""What the text of a tweet or a profile may be: normalised, not blank, and free of what no reader can show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.common.events import CONTENT_CHARS_MAX
 
 # No text shrinks by more under NFC than four code points to one (a letter and three marks). Longer input is refused
 # before it is normalised, because that takes quadratic time on a long run of combining marks.
-_RAW_CHARS_MAX: Final = 4 * CONTENT_CHARS_MAX
+_RAW_CHARS_A_CHAR: Final = 4
 
 _INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Zl", "Zp", "Zs"})
 # Unicode calls these letters, marks or symbols, and every font shows nothing for them.
@@ -31,14 +31,25 @@ _INVISIBLE: Final = frozenset(
 
 def tweet_content(text: str) -> str:
     """The text of a tweet as the log keeps it: in NFC. Raises ValueError for text that is no tweet."""
-    if len(text) > _RAW_CHARS_MAX:
-        raise ValueError(f"must have at most {CONTENT_CHARS_MAX} characters")
-    check_storable(text)
-    content = unicodedata.normalize("NFC", text)
-    if len(content) > CONTENT_CHARS_MAX:
-        raise ValueError(f"must have at most {CONTENT_CHARS_MAX} characters")
+    content = _normalized(text, CONTENT_CHARS_MAX)
     if is_blank(content):
         raise ValueError("must not be blank")
+    return content
+
+
+def profile_text(text: str, chars_max: int) -> str:
+    """A name or a description of oneself in NFC, empty if nothing of it is visible. Raises ValueError."""
+    content = _normalized(text, chars_max)
+    return "" if is_blank(content) else content
+
+
+def _normalized(text: str, chars_max: int) -> str:
+    if len(text) > _RAW_CHARS_A_CHAR * chars_max:
+        raise ValueError(f"must have at most {chars_max} characters")
+    check_storable(text)
+    content = unicodedata.normalize("NFC", text)
+    if len(content) > chars_max:
+        raise ValueError(f"must have at most {chars_max} characters")
     return content
 
 

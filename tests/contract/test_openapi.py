@@ -46,6 +46,7 @@ def test_the_read_api_keeps_its_word(running: System) -> None:
         "GET /tweets/{tweet_id}/replies",
         "GET /tweets/{tweet_id}/likes",
         "GET /tweets/{tweet_id}/retweets",
+        "GET /users/me",
         "GET /users/{user_id}",
         "GET /users/by-username/{username}",
         "GET /users/{user_id}/tweets",
@@ -68,4 +69,9 @@ def test_the_write_api_keeps_its_word(running: System) -> None:
         "DELETE /tweets/{tweet_id}/retweet",
         "POST /users/{user_id}/follow",
         "DELETE /users/{user_id}/follow",
+        "PATCH /users/me",
+        "DELETE /users/me",
+        "POST /auth/token",
+        "POST /auth/refresh",
+        "POST /auth/revoke",
     )

@@ -15,8 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from services.common import keys, snapshot
 from services.common.database import open_writer
 from services.common.errors import FenceLost, StorageUnfit
-from services.common.events import Event
-from services.common.log.append import AppendItem
+from services.common.events import AccountDeleted, Event, UserUpdated
+from services.common.log.append import AppendItem, CredentialChange
 from services.common.log.client import EventLog
 from services.common.projection import create_tables
 from services.db_updater.applier import Step
@@ -132,6 +132,24 @@ def test_private_data_stays_in_its_own_file(tmp_path: Path, redis_server: RedisS
     assert not any(
         secret in content for content in contents for secret in (b"ada@example.com", b"hash of ada", b"hmac")
     )
+
+
+def test_private_data_follows_changes_and_is_erased(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """The owner's copy has the new address and the revocation; after a deletion it has nothing, in no byte."""
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        (ada,) = append(log, user("ada"))
+        change = CredentialChange("moved@example.com", "hmac moved", "hash moved")
+        changed = append(log, AppendItem(UserUpdated(user_id=ada), change=change))[-1]
+        owner.wait_until_applied(changed)
+        assert credentials(tmp_path) == {ada: "moved@example.com"}
+        assert log.credentials([ada])[ada].revoked_position == changed
+        owner.wait_until_applied(append(log, AppendItem(AccountDeleted(user_id=ada)))[-1])
+        assert credentials(tmp_path) == {}
+        left = b"".join(path.read_bytes() for path in tmp_path.glob("**/*.private.db*"))
+        assert not any(
+            secret in left for secret in (b"example.com", b"hash of", b"hash moved", b"hmac of", b"hmac moved")
+        )
 
 
 def test_dead_letter_is_recorded_and_the_next_entry_goes_on(

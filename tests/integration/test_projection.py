@@ -17,8 +17,10 @@ from sqlmodel import Session, col
 from services.common import database, projection
 from services.common.errors import StorageUnfit
 from services.common.events import (
+    AccountDeleted,
     EpochStarted,
     Event,
+    TokensRevoked,
     TweetCreated,
     TweetDeleted,
     TweetLiked,
@@ -28,6 +30,7 @@ from services.common.events import (
     UserCreated,
     UserFollowed,
     UserUnfollowed,
+    UserUpdated,
 )
 from services.common.log.entry import Entry
 from services.common.models import DeadLetter, Follow, Like, Retweet, Tweet, User
@@ -57,6 +60,9 @@ anything: st.SearchStrategy[Event | tuple[str, bytes]] = st.one_of(
     st.builds(TweetUnretweeted, tweet_id=tweets, user_id=people),
     st.builds(UserFollowed, follower_id=people, followee_id=people),
     st.builds(UserUnfollowed, follower_id=people, followee_id=people),
+    st.builds(UserUpdated, user_id=people, display_name=st.none() | st.just("Ann"), bio=st.none() | st.just("hi")),
+    st.builds(AccountDeleted, user_id=people),
+    st.builds(TokensRevoked, user_id=people),
     st.builds(EpochStarted, epoch=st.integers(1, 5)),
     st.tuples(st.sampled_from(["tweet_liked", "user_created", "no_such_type"]), st.sampled_from([b"", b"{}", b"[1]"])),
 )

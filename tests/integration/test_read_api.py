@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services.common.ids import POSITION_MAX, position_at
-from services.common.views import HomeTweetView, TweetView, UserView
+from services.common.views import HomeTweetView, ProfileView, TweetView, UserView
 from services.read.app import create_app
 from services.read.settings import ReadSettings
 from tests.support.system import System
@@ -228,7 +228,7 @@ def test_answers_have_the_declared_fields_in_their_order(client: Client) -> None
     found = client.get(f"/tweets/{tweet}").json()
     assert list(found) == list(TweetView.__dataclass_fields__)
     assert list(found["user"]) == list(UserView.__dataclass_fields__)
-    assert list(client.get(f"/users/{ada}").json()) == list(UserView.__dataclass_fields__)
+    assert list(client.get(f"/users/{ada}").json()) == list(ProfileView.__dataclass_fields__)
     assert list(client.get(f"/users/{ada}/home").json()[0]) == list(HomeTweetView.__dataclass_fields__)
 
 
@@ -239,7 +239,7 @@ def test_a_user_is_found_by_name_in_any_case_as_soon_as_she_exists(client: Clien
     assert problem(client.get(path)) == (404, "user_not_found")
     created = client.system.create_user(name)
     client.position = int(created.headers["X-Log-Position"])
-    assert client.get(path).json() == created.json()
+    assert client.get(path).json() == {**created.json(), "name": "", "bio": ""}
 
 
 def test_lists_of_what_was_just_created_are_empty(client: Client, system: System) -> None:
@@ -364,12 +364,14 @@ def test_openapi_declares_every_route_with_its_refusals() -> None:
         "/tweets/{tweet_id}/replies",
         "/tweets/{tweet_id}/retweets",
         "/users/by-username/{username}",
+        "/users/me",
         "/users/{user_id}",
         "/users/{user_id}/followers",
         "/users/{user_id}/following",
         "/users/{user_id}/home",
         "/users/{user_id}/tweets",
     ]
-    for operation in paths.values():
-        assert {"200", "400", "404", "422", "503"} <= set(operation["responses"])
+    for path, operation in paths.items():
+        absent = "401" if path == "/users/me" else "404"
+        assert {"200", "400", absent, "422", "503"} <= set(operation["responses"])
         assert "X-Min-Position" in {parameter["name"] for parameter in operation["parameters"]}

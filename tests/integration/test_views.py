@@ -139,7 +139,7 @@ def test_what_does_not_exist_is_none_at_a_position(database: Database) -> None:
     nobody = ada + 1
     assert views.tweet(database.reader, nobody) == Answer(ada, None)
     assert views.user(database.reader, nobody) == Answer(ada, None)
-    assert views.user_by_username(database.reader, "bob") == Answer(ada, None)
+    assert views.profile_by_username(database.reader, "bob") == Answer(ada, None)
     for view in LISTS:
         assert view(database.reader, nobody, Window(10)) == Answer(ada, None)
 
@@ -148,7 +148,7 @@ def test_a_user_is_found_by_name_in_any_case(database: Database) -> None:
     """As registered, in upper case and in lower case."""
     (ada,) = database.users("Ada_L")
     for name in ("Ada_L", "ada_l", "ADA_L"):
-        found = views.user_by_username(database.reader, name).value
+        found = views.profile_by_username(database.reader, name).value
         assert found is not None
         assert (found.id, found.username) == (ada, "Ada_L")
 
@@ -417,7 +417,7 @@ def test_no_view_reads_more_rows_than_it_needs(database: Database) -> None:
             view(database.reader, subject, Window(10, max_id=ada))
     views.tweet(database.reader, ada)
     views.user(database.reader, ada)
-    views.user_by_username(database.reader, "ada")
+    views.profile_by_username(database.reader, "ada")
     plans = list(plans_of(database.reader))
     assert len(plans) >= 11
     assert set(INDEXES_OF_WHAT_IS_SHOWN) <= set(re.findall(r"INDEX (\w+)", str(plans)))

@@ -275,7 +275,8 @@ async def test_nothing_is_taken_back_anonymously(
 ) -> None:
     """An anonymous reaction is nobody's to undo."""
     answer = await write.request("DELETE", path, json=body)
-    assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
+    code = "validation_error" if body and body["user_id"] is not None else "user_id_missing"
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
     assert entries(event_log) == []
 
 
@@ -383,31 +384,6 @@ async def test_a_tweet_is_written_even_when_nobody_can_show_its_author(
     assert (answer.status_code, answer.json()["user"]) == (201, None)
     with redis_server.client() as redis:
         assert not redis.exists(keys.tweet(event_log.head()))
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "/users"),
-        ("POST", "/tweets"),
-        ("DELETE", "/tweets/1"),
-        ("POST", "/tweets/1/like"),
-        ("DELETE", "/tweets/1/like"),
-        ("POST", "/tweets/1/retweet"),
-        ("DELETE", "/tweets/1/retweet"),
-        ("POST", "/users/1/follow"),
-        ("DELETE", "/users/1/follow"),
-    ],
-)
-async def test_no_write_is_served_where_authentication_is_required(
-    redis_server: RedisServer, event_log: EventLog, method: str, path: str
-) -> None:
-    """Until accounts exist, nobody can prove who they are; that comes before any look at the body."""
-    async with write_service(redis_server.url, AUTH_REQUIRED=True) as write:
-        for body in ({}, {**ADA, "content": "x", "user_id": 2}):
-            answer = await write.request(method, path, json=body)
-            assert (answer.status_code, answer.json()["code"]) == (401, "authentication_required")
-    assert entries(event_log) == []
 
 
 BAD_IDS = ["0", "-1", "1.0", "+1", "1_0", "%201", "x", "%EF%BC%91", str(POSITION_MAX + 1), str(2**63), "9" * 400]

@@ -8,6 +8,7 @@ from sqlalchemy import Engine, select
 
 from services.common import events
 from services.common.events import (
+    AccountDeleted,
     Malformed,
     TweetCreated,
     TweetDeleted,
@@ -18,6 +19,7 @@ from services.common.events import (
     UserCreated,
     UserFollowed,
     UserUnfollowed,
+    UserUpdated,
 )
 from services.common.log.entry import Entry
 from services.common.models import Applied, Public
@@ -30,6 +32,7 @@ class Model:
     """The public tables as sets of rows; ``applied`` only by its position and epoch."""
 
     users: dict[int, tuple[str, int]] = field(default_factory=dict)
+    profiles: dict[int, dict[str, str]] = field(default_factory=dict)
     tweets: dict[int, tuple[int, str, int | None, int | None, int]] = field(default_factory=dict)
     deleted: set[int] = field(default_factory=set)
     likes: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -71,6 +74,14 @@ class Model:
                     self.dead[at] = (entry.name, entry.payload, "username_taken")
                 else:
                     self.users[user_id] = (name, at)
+                    self.profiles[user_id] = {"display_name": "", "bio": ""}
+            case UserUpdated(user_id=user) if user in self.users:
+                given = {"display_name": event.display_name, "bio": event.bio}
+                self.profiles[user] |= {name: text for name, text in given.items() if text is not None}
+            case AccountDeleted(user_id=user) if user in self.users:
+                del self.users[user]
+                self.follows = {pair: since for pair, since in self.follows.items() if user not in pair}
+                self.deleted |= {tweet_id for tweet_id, row in self.tweets.items() if row[0] == user}
             case TweetCreated(user_id=author, content=content, id=fixture, in_reply_to_id=parent, quote_of_id=quoted):
                 if (fixture or at) in self.tweets:
                     self.dead[at] = (entry.name, entry.payload, "tweet_exists")
@@ -104,7 +115,15 @@ class Model:
 
         return {
             "users": {
-                (user_id, name, name.lower(), count(self.follows, 1, user_id), count(self.follows, 0, user_id), at)
+                (
+                    user_id,
+                    name,
+                    name.lower(),
+                    *self.profiles[user_id].values(),
+                    count(self.follows, 1, user_id),
+                    count(self.follows, 0, user_id),
+                    at,
+                )
                 for user_id, (name, at) in self.users.items()
             },
             "tweets": {

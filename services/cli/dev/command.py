@@ -19,7 +19,7 @@ from services.cli.dev.orphans import Reaper
 from services.cli.dev.part import Child, Part
 from services.cli.dev.plan import Plan, Ports, make_plan
 from services.cli.dev.process import launch
-from services.cli.dev.secrets import keep_secret
+from services.cli.dev.secrets import keep_secrets
 from services.cli.dev.state import sole_supervisor, write_state
 from services.cli.dev.supervisor import Supervisor
 from services.cli.errors import CommandFailed
@@ -55,10 +55,11 @@ def dev(
     data_dir = data_dir.absolute()
     _make_directories(data_dir)
     with sole_supervisor(data_dir):
-        key = os.environ.get("EMAIL_HASH_KEY") or keep_secret(data_dir / "keys" / "email_hash_key")
         ports = Ports(read_port, write_port, owner_port, redis_port)
         redis_url = read_settings().redis_url
-        plan = make_plan(data_dir, ports, redis_url=redis_url, email_hash_key=key, log_level=log_level)
+        plan = make_plan(
+            data_dir, ports, redis_url=redis_url, secrets=keep_secrets(data_dir / "keys"), log_level=log_level
+        )
         asyncio.run(_supervise(plan, data_dir))
 
 

@@ -14,6 +14,7 @@ from services.cli.dev.part import Part
 from services.cli.dev.ports import HOST, preferred, required
 from services.cli.dev.probes import http_readiness, redis_readiness
 from services.cli.dev.redis_server import find_server, server_command
+from services.cli.dev.secrets import Secrets
 from services.cli.dev.state import DevState
 
 OWNER: Final = "db-updater"
@@ -38,7 +39,7 @@ class Plan:
     state: DevState
 
 
-def make_plan(data_dir: Path, ports: Ports, *, redis_url: str | None, email_hash_key: str, log_level: str) -> Plan:
+def make_plan(data_dir: Path, ports: Ports, *, redis_url: str | None, secrets: Secrets, log_level: str) -> Plan:
     """Choose ports and write down each part; a given ``redis_url`` is used instead of a Redis of our own.
 
     Raises CommandFailed for a taken port or when there is no Redis server to run.
@@ -58,11 +59,11 @@ def make_plan(data_dir: Path, ports: Ports, *, redis_url: str | None, email_hash
         metrics_urls={name: _url(preferred(port)) + "/metrics" for name, port in METRICS_PORTS.items()},
         supervisor_pid=os.getpid(),
     )
-    owner, read, write = _services(data_dir, state, email_hash_key, log_level)
+    owner, read, write = _services(data_dir, state, secrets, log_level)
     return Plan((*stages, (owner,), (read, write)), state)
 
 
-def _services(data_dir: Path, state: DevState, email_hash_key: str, log_level: str) -> tuple[Part, Part, Part]:
+def _services(data_dir: Path, state: DevState, secrets: Secrets, log_level: str) -> tuple[Part, Part, Part]:
     """The owner, the read and the write service."""
     told_to_all = {
         "REDIS_URL": state.redis_url,
@@ -72,8 +73,9 @@ def _services(data_dir: Path, state: DevState, email_hash_key: str, log_level: s
         "LOG_FORMAT": "json",
         "PYTHONUNBUFFERED": "1",
     }
-    told_to_read = {"OWNER_URL": state.owner_url, "REPLICA_DIR": str(data_dir / "replica")}
-    told_to_write = {"READ_SERVICE_URL": state.read_url, "EMAIL_HASH_KEY": email_hash_key}
+    keys = {"AUTH_KEYS_FILE": str(secrets.auth_keys_file)}
+    told_to_read = {"OWNER_URL": state.owner_url, "REPLICA_DIR": str(data_dir / "replica"), **keys}
+    told_to_write = {"READ_SERVICE_URL": state.read_url, "EMAIL_HASH_KEY": secrets.email_hash_key, **keys}
     return (
         _service(OWNER, "services.db_updater", state.owner_url, state, told_to_all),
         _service("read", "services.read", state.read_url, state, told_to_all | told_to_read),

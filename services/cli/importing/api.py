@@ -98,8 +98,8 @@ class Api:
         answer = self._ask_until_answered("POST", self.write_url + path, body)
         if answer.status in {401, 403}:
             raise CommandFailed(
-                f"the write service wants authentication ({answer.code}), and there are no accounts yet: "
-                "start it with AUTH_REQUIRED=false"
+                f"the write service wants a token of each author ({answer.code}), and an import has none: "
+                "start it with AUTH_REQUIRED=false for the import"
             )
         return answer
 

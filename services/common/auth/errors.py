@@ -3,8 +3,9 @@
 InvariantError
 └── KeysUnfit              the file of signing keys cannot be used
 
-A token is refused with ClientError 401 and one of these codes, whatever it is made of:
+A token or a password is refused with ClientError 401 and one of these codes, whatever it is made of:
 
+- ``bad_credentials``    no account with this name or e-mail address has this password
 - ``token_missing``      the request has no Authorization header
 - ``token_malformed``    it is no bearer token, or no signed token at all
 - ``token_signature``    no key in use has signed it (forged, another algorithm or none, a key rotated out)
@@ -22,6 +23,7 @@ from typing import Literal
 from services.common.errors import ClientError, InvariantError
 
 RefusalCode = Literal[
+    "bad_credentials",
     "token_missing",
     "token_malformed",
     "token_signature",
@@ -38,5 +40,5 @@ class KeysUnfit(InvariantError):
 
 
 def unauthorized(code: RefusalCode, message: str) -> ClientError:
-    """The 401 that refuses a token. The message never contains any part of the token."""
+    """The 401 that refuses a token or a password. The message never contains any part of it."""
     return ClientError(401, code, message)

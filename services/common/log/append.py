@@ -8,7 +8,15 @@ from typing import Final
 
 from services.common import events, keys
 from services.common.errors import DeadlinePassed, WritesRefused
-from services.common.events import Event, TweetCreated, TweetDeleted, UserCreated
+from services.common.events import (
+    AccountDeleted,
+    Event,
+    TokensRevoked,
+    TweetCreated,
+    TweetDeleted,
+    UserCreated,
+    UserUpdated,
+)
 from services.common.log.scripts import load
 
 SCRIPT: Final = load("append", appends=True)
@@ -25,8 +33,11 @@ KEYS: Final = (
 WRITTEN_THROUGH_SECONDS: Final = 60
 """How long ``tweet:{id}`` stays for readers that are behind; after that they ask the stream itself."""
 
+NAME_HELD_SECONDS: Final = 30 * 24 * 3600
+"""How long nobody can take the name of a deleted account, so that nobody is taken for its former holder at once."""
+
 Result = int | str
-"""The position of the entry, or why it was refused: username_taken, email_taken, id_taken, not_found."""
+"""The position of the entry, or why it was refused: username_taken, email_taken, id_taken, not_found, token_revoked."""
 
 Argument = bytes | str | int
 
@@ -52,17 +63,40 @@ class CredentialClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class CredentialChange:
+    """What an account changes in confidence; None stays as it is. A new password revokes all tokens."""
+
+    email: str | None = None
+    email_hmac: str | None = None
+    password_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenHolder:
+    """By whose token something is appended. Revoked since that token's ``position``, or gone: ``token_revoked``."""
+
+    user_id: int
+    position: int
+
+
+_NOBODY: Final = TokenHolder(user_id=0, position=0)
+
+
+@dataclass(frozen=True, slots=True)
 class AppendItem:
     """One event to append.
 
     ``target`` is an id the event refers to: above the head it cannot exist, and the item is ``not_found``.
-    ``credential`` is required with UserCreated, ``written_through`` is optional with TweetCreated.
+    ``credential`` is required with UserCreated, ``written_through`` is optional with TweetCreated, ``change`` with
+    UserUpdated. ``holder`` is who has proved to be who acts.
     """
 
     event: Event
     target: int = 0
     credential: CredentialClaim | None = None
     written_through: bytes | None = None
+    change: CredentialChange | None = None
+    holder: TokenHolder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +131,13 @@ def encode_call(call: AppendCall) -> list[Argument]:
         call.seen_position,
         call.clock_ms,
         WRITTEN_THROUGH_SECONDS,
+        NAME_HELD_SECONDS,
         len(call.items),
     ]
     for item in call.items:
         event = item.event
-        common = (event.name, event.version, events.encode(event), item.target)
+        holder = item.holder or _NOBODY
+        common = (event.name, event.version, events.encode(event), item.target, holder.user_id, holder.position)
         if isinstance(event, UserCreated):
             if item.credential is None:
                 raise ValueError("UserCreated needs a credential claim")
@@ -112,9 +148,21 @@ def encode_call(call: AppendCall) -> list[Argument]:
             arguments += ("tweet", *common, event.id or 0, item.written_through or b"")
         elif isinstance(event, TweetDeleted):
             arguments += ("deletion", *common, event.tweet_id, keys.deletion(event.tweet_id, event.user_id))
+        elif isinstance(event, TokensRevoked | UserUpdated | AccountDeleted):
+            arguments += ("account", *common, event.user_id, *_account_arguments(event, item.change))
         else:
             arguments += ("plain", *common)
     return arguments
+
+
+def _account_arguments(
+    event: TokensRevoked | UserUpdated | AccountDeleted, change: CredentialChange | None
+) -> tuple[Argument, ...]:
+    change = change or CredentialChange()
+    is_deletion = isinstance(event, AccountDeleted)
+    revokes = isinstance(event, TokensRevoked) or change.password_hash is not None
+    private = (change.email_hmac or "", change.email or "", change.password_hash or "")
+    return (int(is_deletion), int(revokes), *private)
 
 
 def parse_reply(reply: bytes) -> AppendReply:

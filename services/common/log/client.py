@@ -61,6 +61,18 @@ class StoredCredential:
     email: str
     email_hmac: str
     password_hash: str | None
+    revoked_position: int = 0
+
+    @classmethod
+    def parse(cls, fields: Mapping[bytes, bytes]) -> StoredCredential:
+        """What the hash ``cred:{user}`` holds."""
+        return cls(
+            username=fields[b"username"].decode(),
+            email=fields[b"email"].decode(),
+            email_hmac=fields[b"email_hmac"].decode(),
+            password_hash=fields[b"password_hash"].decode() or None,
+            revoked_position=int(fields.get(b"revoked_position", 0)),
+        )
 
 
 class EventLog:
@@ -218,7 +230,9 @@ class EventLog:
             for user_id in user_ids:
                 pipe.hgetall(keys.credential(user_id))
             answers = cast("list[dict[bytes, bytes]]", pipe.execute())
-        return {user_id: _credential(fields) for user_id, fields in zip(user_ids, answers, strict=True) if fields}
+        return {
+            user_id: StoredCredential.parse(fields) for user_id, fields in zip(user_ids, answers, strict=True) if fields
+        }
 
     def release_names(self, user_ids: Sequence[int]) -> None:
         """Give back the names and e-mails held by accounts that the projection rejected; repeatable."""
@@ -248,7 +262,9 @@ class EventLog:
             for user_id, username in usernames.items():
                 pipe.set(f"{keys.NAME_PREFIX}{username.lower()}", user_id)
             for user_id, credential in credentials.items():
-                fields: dict[Any, Any] = {name: value or "" for name, value in asdict(credential).items()}
+                fields: dict[Any, Any] = {
+                    name: "" if value is None else value for name, value in asdict(credential).items()
+                }
                 pipe.set(f"{keys.EMAIL_PREFIX}{credential.email_hmac}", user_id)
                 pipe.hset(keys.credential(user_id), mapping=fields)
             pipe.execute()
@@ -284,12 +300,3 @@ def compare_fence(found: int, mine: int) -> None:
         raise FenceLost(f"fence {mine} is no longer in force: another owner has {found}")
     if found < mine:
         raise LogForked(f"fence {mine} was raised, but the log has {found}: it came back older than it was")
-
-
-def _credential(fields: dict[bytes, bytes]) -> StoredCredential:
-    return StoredCredential(
-        username=fields[b"username"].decode(),
-        email=fields[b"email"].decode(),
-        email_hmac=fields[b"email_hmac"].decode(),
-        password_hash=fields[b"password_hash"].decode() or None,
-    )

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import cast
 
 from sqlalchemy import Connection, update
 from sqlmodel import col
 
 from services.common import events
-from services.common.events import EpochStarted, Event, Malformed
+from services.common.events import AccountDeleted, EpochStarted, Event, Malformed
 from services.common.log.entry import Entry
 from services.common.models import Applied
+from services.common.projection.deletion import delete_account
 from services.common.projection.handlers import HANDLERS, WANTS, DeadLettered, Ignored
 from services.common.projection.rows import Rows, Wanted
 
@@ -21,8 +24,8 @@ from services.common.projection.rows import Rows, Wanted
 class Touched:
     """What a batch changed, for caches.
 
-    ``tweets`` and ``users`` were created or have other counters; of ``authors`` the list of tweets, or a counter
-    in it, changed.
+    ``tweets`` and ``users`` were created or deleted, or have other counters or another profile; of ``authors`` the
+    list of tweets, or a counter in it, changed. The tweets of a deleted user are not named one by one.
     """
 
     tweets: set[int] = field(default_factory=set)
@@ -50,18 +53,38 @@ def apply(connection: Connection, entries: Sequence[Entry]) -> AppliedBatch:
     bug or a fault of the environment, never a decision: roll back, and stop or retry.
     """
     decoded = [(entry, _decode(entry)) for entry in entries]
+    batch = AppliedBatch(position=entries[-1].position, entries=len(entries))
+    for is_deletion, part in groupby(decoded, lambda each: isinstance(each[1], AccountDeleted)):
+        if is_deletion:
+            for _, event in part:
+                _delete_account(connection, batch, cast("AccountDeleted", event))
+        else:
+            _apply_part(connection, batch, list(part))
+    _advance(connection, batch, [event.epoch for _, event in decoded if isinstance(event, EpochStarted)])
+    return batch
+
+
+def _apply_part(connection: Connection, batch: AppliedBatch, part: list[tuple[Entry, Event | Malformed]]) -> None:
     wanted = Wanted()
-    for entry, event in decoded:
+    for entry, event in part:
         if isinstance(event, Event):
             WANTS[event.name](wanted, event, entry.position)
     rows = Rows(connection, wanted)
-    batch = AppliedBatch(position=entries[-1].position, entries=len(entries))
-    for entry, event in decoded:
+    for entry, event in part:
         _apply_one(rows, batch, entry, event)
     rows.write(connection)
     _summarise(rows, batch)
-    _advance(connection, batch, [event.epoch for _, event in decoded if isinstance(event, EpochStarted)])
-    return batch
+
+
+def _delete_account(connection: Connection, batch: AppliedBatch, event: AccountDeleted) -> None:
+    batch.by_type[event.name] += 1
+    bereft = delete_account(connection, event.user_id)
+    if bereft is None:
+        batch.ignored["no_such_user"] += 1
+        return
+    batch.touched.users |= {event.user_id} | bereft.users
+    batch.touched.tweets |= bereft.tweets
+    batch.touched.authors |= {event.user_id} | bereft.authors
 
 
 def _decode(entry: Entry) -> Event | Malformed:
@@ -94,10 +117,11 @@ def _apply_one(rows: Rows, batch: AppliedBatch, entry: Entry, event: Event | Mal
 
 def _summarise(rows: Rows, batch: AppliedBatch) -> None:
     touched = batch.touched
-    touched.tweets = rows.tweets.added | rows.tweets.changed
-    touched.users = rows.users.added | rows.users.changed
-    touched.authors = {rows.tweets.by_id[tweet_id]["user_id"] for tweet_id in touched.tweets}
-    batch.users_created = sorted(rows.users.added)
+    tweets = rows.tweets.added | rows.tweets.changed
+    touched.tweets |= tweets
+    touched.users |= rows.users.added | rows.users.changed
+    touched.authors |= {rows.tweets.by_id[tweet_id]["user_id"] for tweet_id in tweets}
+    batch.users_created += sorted(rows.users.added)
 
 
 def _advance(connection: Connection, batch: AppliedBatch, epochs: list[int]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from services.common.events import (
     EpochStarted,
+    TokensRevoked,
     TweetCreated,
     TweetDeleted,
     TweetLiked,
@@ -16,6 +17,7 @@ from services.common.events import (
     UserCreated,
     UserFollowed,
     UserUnfollowed,
+    UserUpdated,
 )
 from services.common.projection.rows import PairRows, Rows, Values, Wanted
 
@@ -54,11 +56,23 @@ def _create_user(rows: Rows, event: UserCreated, position: int) -> None:
             "id": user_id,
             "username": event.username,
             "username_lower": name,
+            "display_name": "",
+            "bio": "",
             "followers_count": 0,
             "following_count": 0,
             "position": position,
         }
     )
+
+
+def _update_user(rows: Rows, event: UserUpdated, _position: int) -> None:
+    _require_user(rows, event.user_id)
+    given = {"display_name": event.display_name, "bio": event.bio}
+    rows.users.change(event.user_id, {name: text for name, text in given.items() if text is not None})
+
+
+def _revoke_tokens(_rows: Rows, _event: TokensRevoked, _position: int) -> None:
+    """Tokens are compared with what Redis keeps beside the log; no row says anything about them."""
 
 
 def _create_tweet(rows: Rows, event: TweetCreated, position: int) -> None:
@@ -181,6 +195,10 @@ def _want_user(wanted: Wanted, event: UserCreated, position: int) -> None:
     wanted.names.add(event.username.lower())
 
 
+def _want_updated(wanted: Wanted, event: UserUpdated, _position: int) -> None:
+    wanted.users.add(event.user_id)
+
+
 def _want_tweet(wanted: Wanted, event: TweetCreated, position: int) -> None:
     wanted.tweets.add(event.id or position)
     wanted.tweets.update(tweet_id for tweet_id in (event.in_reply_to_id, event.quote_of_id) if tweet_id is not None)
@@ -213,8 +231,8 @@ def _want_follow(wanted: Wanted, event: UserFollowed | UserUnfollowed, _position
     wanted.follows.add((event.follower_id, event.followee_id))
 
 
-def _want_nothing(_wanted: Wanted, _event: EpochStarted, _position: int) -> None:
-    """An epoch touches no row."""
+def _want_nothing(_wanted: Wanted, _event: EpochStarted | TokensRevoked, _position: int) -> None:
+    """These touch no row."""
 
 
 WANTS: Final[dict[str, Callable[[Wanted, Any, int], None]]] = {
@@ -228,6 +246,8 @@ WANTS: Final[dict[str, Callable[[Wanted, Any, int], None]]] = {
     TweetUnretweeted.name: _want_retweet,
     UserFollowed.name: _want_follow,
     UserUnfollowed.name: _want_follow,
+    UserUpdated.name: _want_updated,
+    TokensRevoked.name: _want_nothing,
 }
 """Which rows an event may read or change, by type."""
 
@@ -242,5 +262,7 @@ HANDLERS: Final[dict[str, Callable[[Rows, Any, int], None]]] = {
     TweetUnretweeted.name: _unretweet,
     UserFollowed.name: _follow,
     UserUnfollowed.name: _unfollow,
+    UserUpdated.name: _update_user,
+    TokensRevoked.name: _revoke_tokens,
 }
 """What an event does to the rows, by type."""

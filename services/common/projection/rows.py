@@ -6,6 +6,7 @@ Deciding in memory, event by event, keeps the result independent of batch size a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,7 +18,8 @@ from sqlmodel import SQLModel, col
 from services.common.models import DeadLetter, Follow, Like, Retweet, Tweet, User
 
 _KEYS_PER_QUERY: Final = 500
-_TOMBSTONE: Final = {"content": "", "deleted": True}
+TOMBSTONE: Final = {"content": "", "deleted": True}
+"""What a deleted tweet has instead."""
 
 Key = TypeVar("Key")
 Pair = tuple[int, int]
@@ -43,11 +45,13 @@ class EntityRows:
 
     def __init__(self, table: type[SQLModel], *changing: str) -> None:
         self._table = table
+        self._id = getattr(table, "id")  # noqa: B009 - SQLModel declares no id
         self._columns = ("id", *changing)
         self._changing = changing
         self.by_id: dict[int, Values] = {}
         self.added: set[int] = set()
         self.changed: set[int] = set()
+        self._replaced: defaultdict[int, Values] = defaultdict(dict)
 
     def load(self, connection: Connection, wanted: Collection[int], *also: str) -> None:
         """Read the rows with these ids: the columns that events can change, and ``also``."""
@@ -67,18 +71,27 @@ class EntityRows:
         self.by_id[row_id][column] += change
         self.changed.add(row_id)
 
+    def change(self, row_id: int, values: Values) -> None:
+        """Replace columns of an existing row that are no counters."""
+        self.by_id[row_id].update(values)
+        if values:
+            self.changed.add(row_id)
+            self._replaced[row_id].update(values)
+
     def write(self, connection: Connection) -> None:
-        """Insert what was added, update the counters of what was changed."""
+        """Insert what was added, update what was changed."""
         _execute_many(connection, insert(self._table), (self.by_id[row_id] for row_id in sorted(self.added)))
         statement = (
             update(self._table)
-            .where(getattr(self._table, "id") == bindparam("row_id"))  # noqa: B009 - SQLModel declares no id
+            .where(self._id == bindparam("row_id"))
             .values({name: bindparam(name) for name in self._changing})
         )
         changed = (self.by_id[row_id] for row_id in sorted(self.changed - self.added))
         _execute_many(
             connection, statement, ({"row_id": row["id"], **{n: row[n] for n in self._changing}} for row in changed)
         )
+        for row_id in sorted(self._replaced.keys() - self.added):
+            connection.execute(update(self._table).where(self._id == row_id).values(self._replaced[row_id]))
 
 
 class PairRows:
@@ -136,7 +149,7 @@ class Rows:
 
     def bury_tweet(self, tweet_id: int) -> None:
         """Make a tombstone of an existing tweet."""
-        self.tweets.by_id[tweet_id].update(_TOMBSTONE)
+        self.tweets.by_id[tweet_id].update(TOMBSTONE)
         self.tweets.changed.add(tweet_id)
         self._buried.add(tweet_id)
 
@@ -144,7 +157,7 @@ class Rows:
         """Write every change, one row per primary key, so that grouping by table reorders nothing."""
         for rows in (self.users, self.tweets, self.likes, self.retweets, self.follows):
             rows.write(connection)
-        bury = update(Tweet).where(col(Tweet.id) == bindparam("row_id")).values(_TOMBSTONE)
+        bury = update(Tweet).where(col(Tweet.id) == bindparam("row_id")).values(TOMBSTONE)
         _execute_many(connection, bury, [{"row_id": tweet_id} for tweet_id in sorted(self._buried)])
         _execute_many(connection, insert(DeadLetter), self.dead_letters)
 

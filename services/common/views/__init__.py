@@ -3,14 +3,15 @@
 from services.common.views.home_timeline import home
 from services.common.views.reactions import likers, retweeters
 from services.common.views.reader import Reader
-from services.common.views.shapes import Answer, HomeTweetView, Page, TweetView, UserView, Window
+from services.common.views.shapes import Answer, HomeTweetView, Page, ProfileView, TweetView, UserView, Window
 from services.common.views.tweets import replies, tweet, tweets_by_author
-from services.common.views.users import followers, following, user, user_by_username
+from services.common.views.users import followers, following, profile, profile_by_username, profile_of, user
 
 __all__ = [
     "Answer",
     "HomeTweetView",
     "Page",
+    "ProfileView",
     "Reader",
     "TweetView",
     "UserView",
@@ -19,10 +20,12 @@ __all__ = [
     "following",
     "home",
     "likers",
+    "profile",
+    "profile_by_username",
+    "profile_of",
     "replies",
     "retweeters",
     "tweet",
     "tweets_by_author",
     "user",
-    "user_by_username",
 ]

@@ -22,6 +22,14 @@ class UserView:
 
 
 @dataclass(slots=True)
+class ProfileView(UserView):
+    """An account on a page of its own: ``name`` and ``bio`` are what its holder says, empty for nothing."""
+
+    name: str
+    bio: str
+
+
+@dataclass(slots=True)
 class TweetView:
     """A tweet with its counters and its author. What it replies to or quotes may have been deleted since."""
 

@@ -10,7 +10,7 @@ from sqlmodel import col
 from services.common.ids import created_at
 from services.common.models import Applied, Follow, User
 from services.common.views.reader import Reader, Row
-from services.common.views.shapes import Answer, Page, UserView, Window, page_of
+from services.common.views.shapes import Answer, Page, ProfileView, UserView, Window, page_of
 
 USER_COLUMNS: Final[tuple[Any, ...]] = (
     col(User.id),
@@ -20,14 +20,21 @@ USER_COLUMNS: Final[tuple[Any, ...]] = (
     col(User.following_count),
 )
 
+_PROFILE_COLUMNS: Final[tuple[Any, ...]] = (col(User.display_name), col(User.bio))
+
 # A look-up reads the applied position and the row in one statement, so it needs no transaction around it.
 _USER_BY_ID = (
     select(col(Applied.position), *USER_COLUMNS)
     .select_from(Applied)
     .outerjoin(User, col(User.id) == bindparam("user_id"))
 )
-_USER_BY_NAME = (
-    select(col(Applied.position), *USER_COLUMNS)
+_PROFILE_BY_ID = (
+    select(col(Applied.position), *USER_COLUMNS, *_PROFILE_COLUMNS)
+    .select_from(Applied)
+    .outerjoin(User, col(User.id) == bindparam("user_id"))
+)
+_PROFILE_BY_NAME = (
+    select(col(Applied.position), *USER_COLUMNS, *_PROFILE_COLUMNS)
     .select_from(Applied)
     .outerjoin(User, col(User.username_lower) == bindparam("username_lower"))
 )
@@ -59,9 +66,14 @@ def user(reader: Reader, user_id: int) -> Answer[UserView | None]:
     return _one(reader.rows(_USER_BY_ID, user_id=user_id)[0])
 
 
-def user_by_username(reader: Reader, username: str) -> Answer[UserView | None]:
-    """The user with this name in any case, None if there is none."""
-    return _one(reader.rows(_USER_BY_NAME, username_lower=username.lower())[0])
+def profile(reader: Reader, user_id: int) -> Answer[ProfileView | None]:
+    """The profile of the user with this id, None if there is none."""
+    return _profile(reader.rows(_PROFILE_BY_ID, user_id=user_id)[0])
+
+
+def profile_by_username(reader: Reader, username: str) -> Answer[ProfileView | None]:
+    """The profile of the user with this name in any case, None if there is none."""
+    return _profile(reader.rows(_PROFILE_BY_NAME, username_lower=username.lower())[0])
 
 
 def followers(reader: Reader, user_id: int, window: Window) -> Answer[Page[UserView] | None]:
@@ -76,6 +88,20 @@ def following(reader: Reader, user_id: int, window: Window) -> Answer[Page[UserV
 
 def _one(row: Row) -> Answer[UserView | None]:
     return Answer(row[0], None if row[1] is None else user_view(row[1:]))
+
+
+def _profile(row: Row) -> Answer[ProfileView | None]:
+    if row[1] is None:
+        return Answer(row[0], None)
+    name, bio = row[-2:]
+    return Answer(row[0], profile_of(user_view(row[1:-2]), name, bio))
+
+
+def profile_of(view: UserView, name: str = "", bio: str = "") -> ProfileView:
+    """A user's profile: what everybody sees of her everywhere, and what she says of herself."""
+    return ProfileView(
+        view.id, view.username, view.created_at, view.followers_count, view.following_count, name=name, bio=bio
+    )
 
 
 def _follow_list(reader: Reader, statement: Select[Any], user_id: int, window: Window) -> Answer[Page[UserView] | None]:

@@ -67,7 +67,9 @@ def install(app: FastAPI, operational_errors: OperationalErrors) -> None:
     """Make every refusal of this app a Problem."""
 
     async def refuse(_request: Request, error: ClientError) -> Response:
-        return problem_response(error.status, error.code, str(error))
+        # RFC 9110: a 401 names the scheme that would help.
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
+        return problem_response(error.status, error.code, str(error), headers)
 
     async def unavailable(_request: Request, error: OperationalError) -> Response:
         operational_errors.note(error)

@@ -5,50 +5,59 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from services.common.web import problems
+from services.write.actors import actor_of
 from services.write.commands import Act, ActAs, CreateTweet
 from services.write.handlers import CreatedTweetView
-from services.write.routes.wire import HandlersOfApp, PathId, Success, created, success
+from services.write.routes.wire import HandlersOfApp, Holder, PathId, Success, created, success
 
 router = APIRouter(prefix="/tweets", tags=["tweets"])
 
 
-@router.post("", status_code=201, response_model=CreatedTweetView, responses=problems(404))
-async def create_tweet(request: Request, command: CreateTweet, handlers: HandlersOfApp) -> Response:
+@router.post("", status_code=201, response_model=CreatedTweetView, responses=problems(401, 403, 404))
+async def create_tweet(request: Request, command: CreateTweet, handlers: HandlersOfApp, holder: Holder) -> Response:
     """Publish a tweet, perhaps in reply to one or quoting one.
 
     ``user`` is the author with counters at most a few seconds old. It is null where the read service could not be
     asked in time: the tweet exists all the same.
     """
-    return created(request, await handlers.create_tweet(command))
+    return created(request, await handlers.create_tweet(command, actor_of(holder, command.user_id)))
 
 
-@router.delete("/{tweet_id}", response_model=Success, responses=problems(403, 404))
-async def delete_tweet(request: Request, tweet_id: PathId, actor: ActAs, handlers: HandlersOfApp) -> Response:
-    """Delete a tweet, as its author, whom the body names. To delete what is not there any more is a success."""
-    return success(request, await handlers.delete_tweet(tweet_id, actor.user_id))
+@router.delete("/{tweet_id}", response_model=Success, responses=problems(401, 403, 404))
+async def delete_tweet(
+    request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, act: ActAs | None = None
+) -> Response:
+    """Delete a tweet, as its author. To delete what is not there any more is a success."""
+    return success(request, await handlers.delete_tweet(tweet_id, actor_of(holder, act.user_id if act else None)))
 
 
-@router.post("/{tweet_id}/like", response_model=Success, responses=problems(404))
-async def like_tweet(request: Request, tweet_id: PathId, handlers: HandlersOfApp, actor: Act | None = None) -> Response:
+@router.post("/{tweet_id}/like", response_model=Success, responses=problems(401, 403, 404))
+async def like_tweet(
+    request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, act: Act | None = None
+) -> Response:
     """Like a tweet, once for each user; without a body anonymously."""
-    return success(request, await handlers.like(tweet_id, actor.user_id if actor else None))
+    return success(request, await handlers.like(tweet_id, actor_of(holder, act.user_id if act else None)))
 
 
-@router.post("/{tweet_id}/retweet", response_model=Success, responses=problems(404))
+@router.post("/{tweet_id}/retweet", response_model=Success, responses=problems(401, 403, 404))
 async def retweet_tweet(
-    request: Request, tweet_id: PathId, handlers: HandlersOfApp, actor: Act | None = None
+    request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, act: Act | None = None
 ) -> Response:
     """Retweet a tweet, once for each user; without a body anonymously."""
-    return success(request, await handlers.retweet(tweet_id, actor.user_id if actor else None))
+    return success(request, await handlers.retweet(tweet_id, actor_of(holder, act.user_id if act else None)))
 
 
-@router.delete("/{tweet_id}/like", response_model=Success, responses=problems(404))
-async def unlike_tweet(request: Request, tweet_id: PathId, actor: ActAs, handlers: HandlersOfApp) -> Response:
-    """Take back the like of the user whom the body names. Anonymous likes cannot be taken back."""
-    return success(request, await handlers.unlike(tweet_id, actor.user_id))
+@router.delete("/{tweet_id}/like", response_model=Success, responses=problems(401, 403, 404))
+async def unlike_tweet(
+    request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, act: ActAs | None = None
+) -> Response:
+    """Take back a like, as oneself or, without a token, as the user whom the body names. Anonymous ones stay."""
+    return success(request, await handlers.unlike(tweet_id, actor_of(holder, act.user_id if act else None)))
 
 
-@router.delete("/{tweet_id}/retweet", response_model=Success, responses=problems(404))
-async def unretweet_tweet(request: Request, tweet_id: PathId, actor: ActAs, handlers: HandlersOfApp) -> Response:
-    """Take back the retweet of the user whom the body names. Anonymous retweets cannot be taken back."""
-    return success(request, await handlers.unretweet(tweet_id, actor.user_id))
+@router.delete("/{tweet_id}/retweet", response_model=Success, responses=problems(401, 403, 404))
+async def unretweet_tweet(
+    request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, act: ActAs | None = None
+) -> Response:
+    """Take back a retweet, as oneself or, without a token, as the user whom the body names. Anonymous ones stay."""
+    return success(request, await handlers.unretweet(tweet_id, actor_of(holder, act.user_id if act else None)))

@@ -6,12 +6,15 @@ from typing import Annotated, Literal, cast
 
 import msgspec
 from fastapi import Depends, Path, Request, Response
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 
-from services.common.errors import ClientError
+from services.common.auth import TokenPair
 from services.common.ids import POSITION_MAX
+from services.common.log.append import TokenHolder
 from services.common.web import set_position
+from services.write.actors import Gate
 from services.write.handlers import Handlers, Written
+from services.write.logins import Logins
 
 
 def _digits(text: str) -> str:
@@ -29,6 +32,31 @@ class Success(BaseModel):
     status: Literal["success"] = "success"
 
 
+class IssuedTokens(BaseModel):
+    """Tokens that came with an answer; left out where there are none."""
+
+    access_token: str | None = None
+    refresh_token: str | None = None
+    token_type: str | None = None
+    expires_in: int | None = Field(default=None, description="Seconds that the access token is good for.")
+
+
+class SuccessWithTokens(IssuedTokens):
+    """The answer to what creates nothing, with tokens where new ones are needed."""
+
+    status: Literal["success"] = "success"
+
+
+class CreatedUser(IssuedTokens):
+    """A UserView and tokens."""
+
+    id: int
+    username: str
+    created_at: str
+    followers_count: int
+    following_count: int
+
+
 def get_handlers(request: Request) -> Handlers:
     """The handlers of this app."""
     return cast("Handlers", request.app.state.handlers)
@@ -36,21 +64,54 @@ def get_handlers(request: Request) -> Handlers:
 
 HandlersOfApp = Annotated[Handlers, Depends(get_handlers)]
 
+
+def get_logins(request: Request) -> Logins:
+    """The logins of this app."""
+    return cast("Logins", request.app.state.logins)
+
+
+LoginsOfApp = Annotated[Logins, Depends(get_logins)]
+
+
+async def get_holder(request: Request) -> TokenHolder | None:
+    """Whose token came with the request; None without one, where it is not needed."""
+    gate: Gate = request.app.state.gate
+    return gate.holder(request.headers.get("Authorization"))
+
+
+async def get_proven_holder(request: Request) -> TokenHolder:
+    """Whose token came with the request."""
+    gate: Gate = request.app.state.gate
+    return gate.proven_holder(request.headers.get("Authorization"))
+
+
+Holder = Annotated[TokenHolder | None, Depends(get_holder)]
+ProvenHolder = Annotated[TokenHolder, Depends(get_proven_holder)]
+
 _SUCCESS = Success().model_dump_json().encode()
 
 
-def created(request: Request, written: Written[object]) -> Response:
-    """201 with what was created, at its position."""
+def created(request: Request, written: Written[object], tokens: TokenPair | None = None) -> Response:
+    """201 with what was created, at its position, and tokens if there are any."""
     set_position(request.scope, written.position)
-    return Response(msgspec.json.encode(written.value), 201, media_type="application/json")
+    if tokens is None:
+        return Response(msgspec.json.encode(written.value), 201, media_type="application/json")
+    return _with_tokens(written.value, tokens, 201)
 
 
-def success(request: Request, written: Written[None]) -> Response:
-    """200, at the position of the event."""
+def success(request: Request, written: Written[None], tokens: TokenPair | None = None) -> Response:
+    """200, at the position of the event, and tokens if there are any."""
     set_position(request.scope, written.position)
-    return Response(_SUCCESS, media_type="application/json")
+    if tokens is None:
+        return Response(_SUCCESS, media_type="application/json")
+    return _with_tokens({"status": "success"}, tokens)
 
 
-async def refuse_unauthenticated() -> None:
-    """AUTH_REQUIRED=true before there are accounts: nobody can prove who they are."""
-    raise ClientError(401, "authentication_required", "Authentication is required")
+def issued(tokens: TokenPair) -> Response:
+    """200 with nothing but tokens."""
+    return _with_tokens({}, tokens)
+
+
+def _with_tokens(value: object, tokens: TokenPair, status: int = 200) -> Response:
+    fields = {**msgspec.to_builtins(value), **msgspec.to_builtins(tokens)}
+    return Response(msgspec.json.encode(fields), status, {"Cache-Control": "no-store"}, media_type="application/json")

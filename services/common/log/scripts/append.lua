@@ -4,10 +4,12 @@
 -- KEYS: 1 stream, 2 meta hash, then the prefixes 3 calls, 4 names, 5 e-mails, 6 credentials, 7 tweets;
 --       8 the deletions that the log holds
 -- ARGV: 1 call id, 2 deadline (ms of Redis TIME), 3 greatest position the writer has seen, 4 writer's clock (ms),
---       5 seconds to keep written-through tweets, 6 number of items, then each item:
---         kind, type, version, payload, target; and for kind
---         'user':  explicit id or 0, name in lower case, username, e-mail HMAC, e-mail, password hash
---         'tweet': explicit id or 0, value to write through ('' for none)
+--       5 seconds to keep written-through tweets, 6 seconds to hold the names of deleted accounts,
+--       7 number of items, then each item:
+--         kind, type, version, payload, target, id of the token's holder or 0, position of the token; and for kind
+--         'user':    explicit id or 0, name in lower case, username, e-mail HMAC, e-mail, password hash
+--         'tweet':   explicit id or 0, value to write through ('' for none)
+--         'account': user id, 1 for its deletion, 1 to revoke its tokens; e-mail HMAC, e-mail, password hash ('': as is)
 --         'deletion': id of the tweet, member of the deletions
 -- Answer: 'ok <time_ms> <head> <result>...', each result a position or the word why it was refused;
 --         or 'refused <time_ms> <head> <why>', and nothing was written.
@@ -68,20 +70,37 @@ if now_ms > math.max(unix_ms_of(head), clock_ms) + CLOCK_AHEAD_MS_MAX then retur
 
 -- Decide.
 local results, accepted, claimed = {}, {}, {}
-local argument = 7
+local revoked, deleted = {}, {} -- accounts, by what this call has already decided
+local argument = 8
 local function take()
   local value = ARGV[argument]
   argument = argument + 1
   return value
 end
 
+-- The name of a deleted account is kept as '-' and the Unix millisecond from which it is free again. Not as a key that
+-- expires: those are evicted, all of them, before the log runs out of memory.
 local function taken(key)
-  return claimed[key] or redis.call('GET', key)
+  local holder = claimed[key] or redis.call('GET', key)
+  if holder and holder ~= true and string.sub(holder, 1, 1) == '-' then
+    return now_ms < tonumber(string.sub(holder, 2))
+  end
+  return holder
+end
+
+local function is_gone(user)
+  return deleted[user] or redis.call('EXISTS', credentials .. user) == 0
+end
+
+local function is_revoked(holder, token_position)
+  local since = revoked[holder] or tonumber(redis.call('HGET', credentials .. holder, 'revoked_position') or '0')
+  return token_position < since or is_gone(holder)
 end
 
 local position = head
-for item_number = 1, tonumber(ARGV[6]) do
+for item_number = 1, tonumber(ARGV[7]) do
   local item = {kind = take(), type = take(), version = take(), payload = take(), target = tonumber(take())}
+  local holder, token_position = take(), tonumber(take())
   local why = nil
   if item.kind == 'user' then
     item.id = tonumber(take())
@@ -102,8 +121,18 @@ for item_number = 1, tonumber(ARGV[6]) do
   elseif item.kind == 'deletion' then
     item.tweet_id = take()
     item.deletion = take()
+  elseif item.kind == 'account' then
+    item.user = take()
+    item.is_deletion, item.revokes = take() == '1', take() == '1'
+    item.hmac, item.email, item.password_hash = take(), take(), take()
+    item.email_key = emails .. item.hmac
+    if is_gone(item.user) then why = 'not_found'
+    elseif item.hmac ~= '' and taken(item.email_key) and redis.call('GET', item.email_key) ~= item.user then
+      why = 'email_taken'
+    end
   end
   if not why and item.target > head then why = 'not_found' end
+  if holder ~= '0' and is_revoked(holder, token_position) then why = 'token_revoked' end
   if why then
     results[item_number] = why
   else
@@ -115,10 +144,31 @@ for item_number = 1, tonumber(ARGV[6]) do
       claimed[credentials .. digits(item.id)] = true
       claimed[item.name_key] = true
       claimed[item.email_key] = true
+    elseif item.kind == 'account' then
+      if item.is_deletion then deleted[item.user] = true end
+      if item.revokes then revoked[item.user] = position end
+      if item.hmac ~= '' then claimed[item.email_key] = true end
     end
     results[item_number] = digits(position)
     accepted[#accepted + 1] = item
   end
+end
+
+local function write_account(item)
+  local key = credentials .. item.user
+  local held = redis.call('HMGET', key, 'username', 'email_hmac')
+  if item.is_deletion then
+    redis.call('DEL', key, emails .. held[2])
+    redis.call('SET', names .. string.lower(held[1]), '-' .. digits(now_ms + tonumber(ARGV[6]) * 1000))
+    return
+  end
+  if item.hmac ~= '' then
+    redis.call('DEL', emails .. held[2])
+    redis.call('SET', item.email_key, item.user)
+    redis.call('HSET', key, 'email', item.email, 'email_hmac', item.hmac)
+  end
+  if item.password_hash ~= '' then redis.call('HSET', key, 'password_hash', item.password_hash) end
+  if item.revokes then redis.call('HSET', key, 'revoked_position', digits(item.position)) end
 end
 
 -- Write: XADD first, because Redis checks for memory at a script's first write only (HAZARDS 12).
@@ -141,6 +191,8 @@ if #accepted > 0 then
     elseif item.kind == 'deletion' then
       redis.call('DEL', tweets .. item.tweet_id)
       redis.call('ZADD', deletions, digits(item.position), item.deletion)
+    elseif item.kind == 'account' then
+      write_account(item)
     end
   end
   if bucket > kept_bucket then
