@@ -11,7 +11,9 @@ import pytest
 
 from services.common import keys
 from services.common.errors import FenceLost, LogForked, StorageUnfit
+from services.common.events import AccountDeleted
 from services.common.ids import entry_id
+from services.common.log.append import AppendItem
 from services.common.log.client import EventLog
 from services.common.log.subscription import Subscription
 from services.db_updater.applier import Step
@@ -220,6 +222,18 @@ def test_credentials_that_only_redis_has_are_saved_first(
         owner.wait_until_epoch(2)
         assert log.credentials([ada])[ada].email == "ada@example.com"
     assert credentials(tmp_path) == {ada: "ada@example.com"}
+
+
+def test_name_of_a_deleted_account_stays_held(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """No row says so any more: what Redis still knows of it is kept."""
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        ada, bob = append(log, user("ada"), user("bob"))
+        owner.wait_until_applied(append(log, AppendItem(AccountDeleted(user_id=ada)))[0])
+        log.halt("a test", 0)
+        owner.wait_until_epoch(2)
+        assert log.append([user("ada"), user("bob")]).results == ["username_taken", "username_taken"]
+    assert list(credentials(tmp_path)) == [bob]
 
 
 def test_private_data_of_accounts_that_are_lost_is_forgotten(

@@ -242,19 +242,17 @@ class EventLog:
                 self._release_name(keys=prefixes, args=[user_id])
 
     def forget_accounts(self) -> None:
-        """Remove all names, e-mails and credentials, to be written anew."""
+        """Remove all names, e-mails and credentials, to be written anew; not the names that nobody may take yet."""
         with translated():
             for prefix in (keys.NAME_PREFIX, keys.EMAIL_PREFIX, keys.CREDENTIAL_PREFIX):
-                cursor = 0
-                while True:
+                cursor = -1
+                while cursor != 0:
                     cursor, found = cast(
                         "tuple[int, list[bytes]]",
-                        self._redis.scan(cursor, match=f"{prefix}*", count=SCAN_KEYS),
+                        self._redis.scan(max(cursor, 0), match=f"{prefix}*", count=SCAN_KEYS),
                     )
-                    if found:
-                        self._redis.unlink(*found)
-                    if cursor == 0:
-                        break
+                    if gone := found if prefix != keys.NAME_PREFIX else self._held_by_somebody(found):
+                        self._redis.unlink(*gone)
 
     def write_accounts(self, usernames: Mapping[int, str], credentials: Mapping[int, StoredCredential]) -> None:
         """Write the names of users and what is kept in confidence of them, as append.lua does; repeatable."""
@@ -272,6 +270,11 @@ class EventLog:
     def close(self) -> None:
         """Close the connections."""
         self._redis.close()
+
+    def _held_by_somebody(self, names: list[bytes]) -> list[bytes]:
+        """Without those of deleted accounts, which are held for nobody (``-{Unix ms}``)."""
+        holders = cast("list[bytes | None]", self._redis.mget(names)) if names else []
+        return [name for name, holder in zip(names, holders, strict=True) if not (holder or b"").startswith(b"-")]
 
     def _report(self, reason: str, position: int, evidence: str) -> None:
         with translated():
