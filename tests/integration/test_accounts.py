@@ -102,9 +102,9 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str]:
-    """Status and code."""
-    return answer.status_code, answer.json()["code"]
+def refusal(answer: httpx.Response) -> tuple[int, str | None]:
+    """Status and code; no code where nothing was refused."""
+    return answer.status_code, answer.json().get("code")
 
 
 ROUTES: Final[dict[str, dict[str, Any] | None]] = {
