@@ -7,6 +7,7 @@ them. Port and MetricsPort carry theirs in the type, so that a service only writ
 from __future__ import annotations
 
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -43,11 +44,28 @@ def _check_database_url(database_url: str) -> str:
     return database_url
 
 
+def _check_networks(networks: str) -> str:
+    try:
+        for network in filter(None, map(str.strip, networks.split(","))):
+            ip_network(network)
+    except ValueError:
+        raise ValueError("must be addresses or networks with commas, such as 10.0.0.0/8, 192.0.2.7") from None
+    return networks
+
+
 RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
 Port = Annotated[int, Field(ge=0, le=65535, description="Port of the API; 0 takes a free one and logs it.")]
 MetricsPort = Annotated[
     int, Field(ge=0, le=65535, description="Port of the Prometheus metrics; 0 takes a free one and logs it.")
+]
+TrustedProxies = Annotated[
+    str,
+    AfterValidator(_check_networks),
+    Field(
+        description="Proxies in front, as addresses or networks with commas: "
+        "from these X-Forwarded-For says who the client is."
+    ),
 ]
 AuthKeysFile = Annotated[
     Path | None,
@@ -72,6 +90,12 @@ class ServiceSettings(BaseSettings):
     metrics_port: MetricsPort
     log_level: LogLevel = Field("info", description="Lowest level that is logged: debug, info, warning or error.")
     log_format: LogFormat = Field("auto", description="json, console, or auto: console on a terminal, else json.")
+
+
+class PublicSettings(ServiceSettings):
+    """What every service is told whose port strangers reach."""
+
+    trusted_proxies: TrustedProxies = ""
 
 
 SettingsType = TypeVar("SettingsType", bound=ServiceSettings)

@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from services.common.settings import AuthKeysFile, MetricsPort, Port, ServiceSettings
+from services.common.settings import AuthKeysFile, MetricsPort, Port, PublicSettings
 
 
-class ReadSettings(ServiceSettings):
+class ReadSettings(PublicSettings):
     """The environment of ``python -m services.read``."""
 
     port: Port = 8000

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from services.common.settings import AuthKeysFile, MetricsPort, Port, ServiceSettings
+from services.common.settings import AuthKeysFile, MetricsPort, Port, PublicSettings
 
 
 def _check_http_url(url: str) -> str:
@@ -15,7 +15,7 @@ def _check_http_url(url: str) -> str:
     return url
 
 
-class WriteSettings(ServiceSettings):
+class WriteSettings(PublicSettings):
     """The environment of ``python -m services.write``."""
 
     port: Port = 8001

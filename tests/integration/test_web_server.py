@@ -50,6 +50,18 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
         service.close()
 
 
+@pytest.fixture(scope="module")
+def behind_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
+    """One that trusts this host, and a network, as proxies."""
+    service = Small(tmp_path_factory.mktemp("behind-proxy"), TRUSTED_PROXIES=f"{HOST}, 10.0.0.0/8")
+    service.start()
+    try:
+        service.wait_ready()
+        yield service
+    finally:
+        service.close()
+
+
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Small]:
     """A small service of the test's own, not started."""
@@ -194,3 +206,27 @@ def test_no_request_is_logged_above_debug(small: Small) -> None:
     small.http.post("/notes", content=b"{")
     answer_to(small, b"NO HTTP AT ALL\r\n\r\n")
     assert len(small.records) == before
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        ([], HOST),
+        (["198.51.100.9"], "198.51.100.9"),
+        (["1.2.3.4, 198.51.100.9"], "198.51.100.9"),
+        (["1.2.3.4, 198.51.100.9, 10.1.2.3"], "198.51.100.9"),
+        (["1.2.3.4", "198.51.100.9", "10.1.2.3"], "198.51.100.9"),
+        (["2001:db8::1"], "2001:db8::/64"),
+    ],
+)
+def test_behind_a_trusted_proxy_the_client_is_the_rightmost_address_that_is_not_trusted(
+    behind_proxy: Small, forwarded: list[str], address: str
+) -> None:
+    """What is left of it anybody may have written."""
+    headers = [("X-Forwarded-For", value) for value in forwarded]
+    assert behind_proxy.http.get("/client", headers=headers).json() == {"address": address}
+
+
+def test_without_trusted_proxies_nobody_may_say_who_the_client_is(small: Small) -> None:
+    """Or every limit by address could be stepped around."""
+    assert small.http.get("/client", headers={"X-Forwarded-For": "198.51.100.9"}).json() == {"address": HOST}

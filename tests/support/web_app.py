@@ -17,9 +17,9 @@ from pydantic import BaseModel, EmailStr, Field
 from starlette.responses import StreamingResponse
 
 from services.common.errors import ClientError, LogForked, LogUnavailable, OutcomeUnknown, StorageUnfit
-from services.common.settings import MetricsPort, Port, ServiceSettings, load
+from services.common.settings import MetricsPort, Port, PublicSettings, load
 from services.common.telemetry import MetricsServer, configure_logging, create_registry
-from services.common.web import create_app, problems, serve, set_position
+from services.common.web import client_address, create_app, problems, serve, set_position
 
 POSITION = 42
 """What the service's position is all the time."""
@@ -27,7 +27,7 @@ POSITION = 42
 log = structlog.get_logger(__name__)
 
 
-class Settings(ServiceSettings):
+class Settings(PublicSettings):
     """The settings of the small service."""
 
     port: Port = 0
@@ -103,6 +103,10 @@ def _add_notes(app: FastAPI) -> None:
     @app.post("/notes/{note_id}/star")
     async def star_note(note_id: Annotated[int, Path(ge=1)], note: Note | None = None) -> NoteView:
         return NoteView(id=note_id, text=note.text if note else "")
+
+    @app.get("/client", include_in_schema=False)
+    async def client(request: Request) -> dict[str, str]:
+        return {"address": client_address(request.scope)}
 
     @app.delete("/notes")
     async def drop_notes() -> Response:

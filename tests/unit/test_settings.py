@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr, ValidationError
 
-from services.common.settings import MetricsPort, Port, ServiceSettings, load, sqlite_path
+from services.common.settings import MetricsPort, Port, PublicSettings, load, sqlite_path
 
 
-class Settings(ServiceSettings):
+class Settings(PublicSettings):
     """A service with a secret of its own."""
 
     port: Port = 8000
@@ -85,6 +85,7 @@ def test_every_bad_variable_is_named_in_a_line_of_its_own(
     monkeypatch.setenv("REDIS_URL", "http://:hunter2@cache")
     monkeypatch.setenv("SIGNING_KEY", "hunter2")
     monkeypatch.setenv("LOG_LEVEL", "hunter2")
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, *hunter2")
     with pytest.raises(SystemExit) as stopped:
         load(Settings)
     lines = capsys.readouterr().err.splitlines()
@@ -94,8 +95,9 @@ def test_every_bad_variable_is_named_in_a_line_of_its_own(
         "REDIS_URL",
         "SIGNING_KEY",
         "LOG_LEVEL",
+        "TRUSTED_PROXIES",
     }
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert "hunter2" not in str(lines)
     assert "Traceback" not in str(lines)
 

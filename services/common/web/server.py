@@ -15,7 +15,7 @@ import uvloop
 from fastapi import FastAPI
 
 from services.common.errors import TwitterError
-from services.common.settings import ServiceSettings
+from services.common.settings import PublicSettings, ServiceSettings
 from services.common.telemetry import refuse_address
 from services.common.web.lifecycle import Lifecycle
 
@@ -33,8 +33,9 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
     Exits with code 2 when the port is taken, with 1 when the lifespan refuses to start (it raised a TwitterError)
     or an InvariantError stopped the process.
     """
+    trusted_proxies = settings.trusted_proxies if isinstance(settings, PublicSettings) else ""
     with closing(_bind(settings.host, settings.port)) as listener:
-        is_clean = uvloop.run(_run(app, listener))
+        is_clean = uvloop.run(_run(_Server(app, trusted_proxies), app, listener))
     if not is_clean:
         sys.exit(FAILED)
 
@@ -51,10 +52,9 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _run(app: FastAPI, listener: socket.socket) -> bool:
+async def _run(server: _Server, app: FastAPI, listener: socket.socket) -> bool:
     """Whether it started and stopped as it should."""
     lifecycle: Lifecycle = app.state.lifecycle
-    server = _Server(app)
     # The server minds signals while it serves; the lifespan must not be cut short by one either, at start or close.
     with server.capture_signals():
         async with AsyncExitStack() as stack:
@@ -70,7 +70,7 @@ async def _run(app: FastAPI, listener: socket.socket) -> bool:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, trusted_proxies: str) -> None:
         config = uvicorn.Config(
             app,
             loop="uvloop",
@@ -80,7 +80,8 @@ class _Server(uvicorn.Server):
             lifespan="off",
             log_config=None,
             access_log=False,
-            proxy_headers=False,
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=trusted_proxies,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
