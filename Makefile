@@ -28,7 +28,7 @@ DEMO_INPUT = $(if $(wildcard $(DEMO_DATA)/tweets.txt),--graph $(DEMO_DATA)/socfb
 demo: setup ## Start the system, load real input, and print what a reader sees and a summary
 	@$(BIN)/twitter demo $(DEMO_INPUT) $(ARGS)
 
-test: setup ## Run the unit, contract and integration tests (real Valkey, SQLite and processes)
+test: check ## Run everything: check, then the unit, contract and integration tests
 	$(PYTEST) $(ARGS)
 
 test-unit: setup ## Run the unit tests (no I/O, seconds)
