@@ -1,0 +1,4 @@
+{{- define "read-service.validate" -}}
+{{- include "common.validateAutoscaling" . -}}
+{{- include "common.validateGracePeriod" (list . 8) -}}
+{{- end -}}

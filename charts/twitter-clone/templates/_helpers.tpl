@@ -1,0 +1,16 @@
+{{- define "twitter-clone.labels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{ include "common.releaseLabels" . }}
+{{- end -}}
+
+{{/* The labels of another chart's pods in this release: include "twitter-clone.podsOf" (list . "read-service") */}}
+{{- define "twitter-clone.podsOf" -}}
+app.kubernetes.io/name: {{ index . 1 }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+{{- end -}}
+
+{{/* Port of another chart's pods: include "twitter-clone.portOf" (list "read-service" "http") */}}
+{{- define "twitter-clone.portOf" -}}
+{{- include "common.port" (list (index . 0 | trimSuffix "-service") (index . 1)) -}}
+{{- end -}}
