@@ -142,7 +142,10 @@ class DeadLetter(Public, table=True):
 
 
 class Credential(Private, table=True):
-    """What a user gave in confidence; copied from ``cred:{user}``, never in an event or a replica."""
+    """What a user gave in confidence; copied from ``cred:{user}``, never in an event or a replica.
+
+    ``position`` is the entry that changed it last.
+    """
 
     __tablename__ = "credentials"
 
@@ -152,3 +155,4 @@ class Credential(Private, table=True):
     email_hmac: str
     password_hash: str | None = None
     revoked_position: int = Field(default=0, sa_type=BIG)
+    position: int = Field(default=0, sa_type=BIG)

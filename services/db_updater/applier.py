@@ -98,7 +98,8 @@ class Applier:
 
         1. The fence in Redis is still ours.
         2. Credentials of new and changed accounts are committed to their own file, before that is applied; those of
-           deleted ones are erased there.
+           deleted ones are erased there. What a later entry has changed is taken with that entry: it may be beside our
+           history, in a log that came back older and went on.
         3. Rows and position are committed in one transaction, which holds only under our fence.
         4. The entries are archived.
         5. Names of rejected accounts are given back.
@@ -137,7 +138,8 @@ class Applier:
         deleted = accounts_in(entries, AccountDeleted)
         private.forget(deleted)
         if kept:
-            private.save(self._log.credentials(kept))
+            found = self._log.credentials(kept)
+            private.save({user: held for user, held in found.items() if held.position <= entries[-1].position})
         if accounts_in(entries, AccountDeleted, UserUpdated):
             private.purge()
 

@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from services.common.database import empty_wal, erase_what_is_deleted, open_writer
 from services.common.events import AccountDeleted, Event, Malformed, TokensRevoked, UserCreated, UserUpdated, decode
+from services.common.ids import BEGINNING
 from services.common.log.client import StoredCredential
 from services.common.log.entry import Entry
 from services.common.models import Credential, Private
@@ -31,13 +32,21 @@ class PrivateTables:
             Private.metadata.create_all(connection)
 
     def save(self, credentials: Mapping[int, StoredCredential]) -> None:
-        """Keep these users' credentials as they are now."""
+        """Keep these users' credentials, except where what is held is newer."""
         if not credentials:
             return
+        held = select(col(Credential.user_id), col(Credential.position)).where(col(Credential.user_id).in_(credentials))
         with self._engine.begin() as connection:
-            _delete(connection, list(credentials))
-            rows = [{"user_id": user_id, **asdict(credential)} for user_id, credential in credentials.items()]
-            connection.execute(insert(Credential), rows)
+            positions = {row.user_id: row.position for row in connection.execute(held)}
+            fresh = {
+                user_id: credential
+                for user_id, credential in credentials.items()
+                if credential.position >= positions.get(user_id, BEGINNING)
+            }
+            if fresh:
+                _delete(connection, list(fresh))
+                rows = [{"user_id": user_id, **asdict(credential)} for user_id, credential in fresh.items()]
+                connection.execute(insert(Credential), rows)
 
     def forget(self, user_ids: Sequence[int]) -> None:
         """Remove what is kept of these users."""

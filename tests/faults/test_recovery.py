@@ -11,9 +11,9 @@ import pytest
 
 from services.common import keys
 from services.common.errors import FenceLost, LogForked, StorageUnfit
-from services.common.events import AccountDeleted
+from services.common.events import AccountDeleted, UserUpdated
 from services.common.ids import entry_id
-from services.common.log.append import AppendItem
+from services.common.log.append import AppendItem, CredentialChange
 from services.common.log.client import EventLog
 from services.common.log.subscription import Subscription
 from services.db_updater.applier import Step
@@ -275,6 +275,47 @@ def test_older_database_takes_what_the_log_still_has(tmp_path: Path, redis_serve
         assert owner.volume.applied.epoch == 1
     assert table_hashes(database_path(tmp_path / "backup")) == table_hashes(database_path(tmp_path / "owner"))
     assert credentials(tmp_path / "backup") == credentials(tmp_path / "owner")
+
+
+@pytest.mark.parametrize(
+    ("restored", "goes_on", "kept"),
+    [
+        ("twitter.db", False, "second"),
+        ("twitter.db", True, "second"),
+        ("twitter*.db", False, "first"),
+        ("twitter*.db", True, "original"),
+    ],
+)
+def test_older_database_and_older_redis_keep_the_newest_credential_of_this_history(
+    tmp_path: Path, fresh_redis: RedisServer, restored: str, goes_on: bool, kept: str
+) -> None:
+    """The archive is newer than both: replaying it, an older credential or one of a fork must not win."""
+    volume, backup = tmp_path / "owner", tmp_path / "backup"
+    with closing(EventLog(fresh_redis.url)) as log:
+        ada = started(volume, log, fresh_redis)[0]
+        original = log.credentials([ada])[ada].email
+        shutil.copytree(volume, backup)
+        with following(volume, fresh_redis.url) as owner:
+            owner.wait_until_applied(append(log, moved(ada, "first"))[0])
+            fresh_redis.copy_data(tmp_path / "older")
+            owner.wait_until_applied(append(log, moved(ada, "second"))[0])
+        for path in backup.glob(restored):
+            shutil.copy(path, volume / path.name)
+        fresh_redis.kill()
+        fresh_redis.come_back_with(tmp_path / "older")
+        if goes_on:
+            append(log, moved(ada, "forked"))
+        with following(volume, fresh_redis.url) as owner:
+            owner.wait_until_epoch(2)
+        expected = {"first": "first@example.com", "second": "second@example.com", "original": original}[kept]
+        assert credentials(volume) == {ada: expected}
+        assert log.credentials([ada])[ada].email == expected
+
+
+def moved(user_id: int, name: str) -> AppendItem:
+    """An account gives another e-mail address."""
+    change = CredentialChange(email=f"{name}@example.com", email_hmac=f"hmac of {name}")
+    return AppendItem(UserUpdated(user_id=user_id), change=change)
 
 
 def test_older_database_behind_a_recovery_is_refused(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:

@@ -55,13 +55,14 @@ class LogStatus:
 
 @dataclass(frozen=True, slots=True)
 class StoredCredential:
-    """A user's private data as append.lua left it beside the log."""
+    """A user's private data as append.lua left it beside the log; ``position`` is the entry that did so last."""
 
     username: str
     email: str
     email_hmac: str
     password_hash: str | None
     revoked_position: int = 0
+    position: int = 0
 
     @classmethod
     def parse(cls, fields: Mapping[bytes, bytes]) -> StoredCredential:
@@ -72,6 +73,7 @@ class StoredCredential:
             email_hmac=fields[b"email_hmac"].decode(),
             password_hash=fields[b"password_hash"].decode() or None,
             revoked_position=int(fields.get(b"revoked_position", 0)),
+            position=int(fields.get(b"position", 0)),
         )
 
 

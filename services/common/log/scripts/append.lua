@@ -169,6 +169,7 @@ local function write_account(item)
   end
   if item.password_hash ~= '' then redis.call('HSET', key, 'password_hash', item.password_hash) end
   if item.revokes then redis.call('HSET', key, 'revoked_position', digits(item.position)) end
+  redis.call('HSET', key, 'position', digits(item.position))
 end
 
 -- Write: XADD first, because Redis checks for memory at a script's first write only (HAZARDS 12).
@@ -185,7 +186,7 @@ if #accepted > 0 then
       redis.call('SET', item.name_key, id)
       redis.call('SET', item.email_key, id)
       redis.call('HSET', credentials .. id, 'username', item.username, 'email', item.email,
-        'email_hmac', item.hmac, 'password_hash', item.password_hash)
+        'email_hmac', item.hmac, 'password_hash', item.password_hash, 'position', digits(item.position))
     elseif item.kind == 'tweet' and item.written_through ~= '' then
       redis.call('SET', tweets .. digits(item.id), item.written_through, 'EX', ARGV[5])
     elseif item.kind == 'deletion' then
