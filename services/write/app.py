@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
-from functools import partial
 
 import httpx
 import structlog
@@ -17,7 +16,6 @@ from services.common.log.credentials import CredentialLookups
 from services.common.telemetry import MetricsServer, create_registry
 from services.common.web import create_app as create_web_app
 from services.common.web.lifecycle import terminate_self
-from services.write import durability
 from services.write.actors import Gate
 from services.write.authors import Authors
 from services.write.clocks import LogView, TrustedClock
@@ -43,9 +41,8 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
     registry = create_registry()
     view = LogView()
     clock = TrustedClock()
-    watch = LogWatch(
-        EventLog(settings.redis_url), view, on_reached=partial(durability.warn_unless_durable, settings.redis_url)
-    )
+    requires_durability = settings.log_durability == "required"
+    watch = LogWatch(EventLog(settings.redis_url), view, requires_durability=requires_durability)
     append_metrics = AppendMetrics(registry)
     auth_metrics = AuthMetrics(registry)
     existence_metrics = ExistenceMetrics(registry)
@@ -55,8 +52,6 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
         """Build in this order, close in the reverse: what is still queued is appended before its connections close."""
         if not settings.auth_required:
             log.warning("auth_not_required", consequence="anybody may write in anybody's name")
-        if settings.log_durability == "required":
-            await asyncio.to_thread(durability.require_durable, settings.redis_url)
 
         def stop_without_writer(error: BaseException) -> None:
             app.state.lifecycle.fail(WriterFailed(f"the group commit has failed: {error!r}"))
@@ -64,7 +59,10 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
         async with AsyncExitStack() as stack:
             stack.callback(MetricsServer(settings.host, settings.metrics_port, registry).close)
             stack.callback(watch.close)
-            writers = [LogWriter(connection_to(settings.redis_url), view, clock) for _ in range(CALLS_IN_FLIGHT_MAX)]
+            writers = [
+                LogWriter(connection_to(settings.redis_url), view, clock, requires_durability=requires_durability)
+                for _ in range(CALLS_IN_FLIGHT_MAX)
+            ]
             for writer in writers:
                 stack.push_async_callback(writer.aclose)
             commit = await stack.enter_async_context(

@@ -3,15 +3,18 @@
 OperationalError
 ├── Overloaded             more is waiting than this process can append in time
 ├── LogFull                the log has no memory left for another entry
+├── LogNotDurable          Redis may lose what it acknowledges, and that was forbidden
 └── Stopping               this process is shutting down
 InvariantError
-├── WriterFailed           a worker of the group commit died
-└── LogNotDurable          Redis may lose what it acknowledges, and that was forbidden
+└── WriterFailed           a worker of the group commit died
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from services.common.errors import InvariantError, OperationalError
+from services.common.log.durability import Finding
 
 
 class Overloaded(OperationalError):
@@ -27,6 +30,16 @@ class LogFull(OperationalError):
     retry_after_seconds = 5
 
 
+class LogNotDurable(OperationalError):
+    """LOG_DURABILITY=required, and this Redis may lose what it acknowledges; nothing was written."""
+
+    code = "log_not_durable"
+    retry_after_seconds = 5
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("LOG_DURABILITY=required: " + "; ".join(map(str, findings)))
+
+
 class Stopping(OperationalError):
     """This process no longer takes writes; another one does, or this one after its restart."""
 
@@ -35,7 +48,3 @@ class Stopping(OperationalError):
 
 class WriterFailed(InvariantError):
     """A worker of the group commit died; this process can write nothing more."""
-
-
-class LogNotDurable(InvariantError):
-    """LOG_DURABILITY=required, and this Redis may lose what it has acknowledged."""

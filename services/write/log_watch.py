@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -11,7 +11,9 @@ from redis.exceptions import RedisError
 
 from services.common.errors import LogUnavailable
 from services.common.log.client import EventLog, LogStatus
+from services.common.log.durability import Finding
 from services.write.clocks import LogView
+from services.write.errors import LogNotDurable
 
 LOOK_SECONDS: Final = 1.0
 
@@ -21,17 +23,18 @@ log = structlog.get_logger(__name__)
 class LogWatch:
     """Knows in ``reason`` why the log takes no writes now; None if it does.
 
-    ``on_reached`` is called, in a thread, whenever the log has come into reach; it may raise LogUnavailable.
+    Warns of a Redis that may lose what it acknowledges, when it comes into reach and when that changes. With
+    ``requires_durability`` such a Redis is a reason.
     """
 
-    def __init__(self, event_log: EventLog, view: LogView, *, on_reached: Callable[[], None]) -> None:
+    def __init__(self, event_log: EventLog, view: LogView, *, requires_durability: bool) -> None:
         self.on_epoch: Callable[[], None] = lambda: None
         """Called when the log has begun a new epoch: what was acknowledged before may be gone."""
         self._log = event_log
         self._view = view
-        self._on_reached = on_reached
+        self._requires_durability = requires_durability
         self._epoch = 0
-        self._is_reached = False
+        self._findings: Sequence[Finding] = ()
         self.reason: str | None = "the log has not been asked yet"
 
     async def run(self) -> None:
@@ -45,29 +48,34 @@ class LogWatch:
         try:
             status = await asyncio.to_thread(self._ask)
         except (LogUnavailable, RedisError) as error:
-            self._is_reached = False
+            self._findings = ()
             self._note(f"the log cannot be reached: {error}")
         else:
             self._view.observe_head(status.head)
             if status.epoch > self._epoch:
                 self._epoch = status.epoch
                 self.on_epoch()
-            self._note(_why_not(status))
+            self._note(_why_not(status) or self._why_not_durable())
 
     def close(self) -> None:
         """Close the connection."""
         self._log.close()
 
     def _ask(self) -> LogStatus:
-        if not self._is_reached:
-            self._on_reached()
-            self._is_reached = True
+        findings = self._log.durability()
+        if findings != self._findings:
+            for finding in findings:
+                log.warning("log_not_durable", code=finding.code, problem=finding.problem, remedy=finding.remedy)
+        self._findings = findings
         seen_position = self._view.head  # before the question: another answer may raise it meanwhile
         status = self._log.status()
         if status.head < seen_position > status.reported:
             reason = f"a writer had seen {seen_position}, the log ends at {status.head}"
             self._log.report_fork(reason, seen_position, None)
         return status
+
+    def _why_not_durable(self) -> str | None:
+        return str(LogNotDurable(self._findings)) if self._requires_durability and self._findings else None
 
     def _note(self, reason: str | None) -> None:
         if reason != self.reason:

@@ -29,9 +29,10 @@ from redis.exceptions import (
 
 from services.common.errors import LogUnavailable, OperationalError, OutcomeUnknown, WritesRefused
 from services.common.log.append import KEYS, SCRIPT, AppendCall, AppendItem, Argument, Result, encode_call, parse_reply
+from services.common.log.durability import HIDDEN, SETTINGS, judge
 from services.common.log.redis_errors import is_passing
 from services.write.clocks import LogView, TrustedClock
-from services.write.errors import LogFull
+from services.write.errors import LogFull, LogNotDurable
 
 ATTEMPT_SECONDS: Final = 0.35  # then ask again on a new connection, in case only the old one is stuck
 VERDICT_SECONDS: Final = 0.1  # a call's deadline lies this long before ours: a copy sent between brings proof
@@ -55,7 +56,11 @@ def connection_to(redis_url: str) -> AbstractConnection:
 
 
 class LogWriter:
-    """The ``Append`` of the group commit. Not to be called again before its call has returned."""
+    """The ``Append`` of the group commit. Not to be called again before its call has returned.
+
+    With ``requires_durability`` nothing is sent to a Redis that may lose what it acknowledges. Each new connection is
+    asked: behind it may be a server that has just started with other settings.
+    """
 
     def __init__(
         self,
@@ -63,18 +68,21 @@ class LogWriter:
         view: LogView,
         clock: TrustedClock,
         *,
+        requires_durability: bool = False,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._connection = connection
         self._view = view
         self._clock = clock
+        self._requires_durability = requires_durability
         self._idle_seconds = idle_seconds
         self._answered_at = 0.0
 
     async def __call__(self, items: Sequence[AppendItem], deadline: float) -> Sequence[Result]:
         """Append the items by ``deadline`` on the event loop's clock.
 
-        Raises LogUnavailable, LogFull or WritesRefused if nothing was written, OutcomeUnknown if nobody can tell.
+        Raises LogUnavailable, LogFull, LogNotDurable or WritesRefused if nothing was written, OutcomeUnknown if nobody
+        can tell.
         """
         loop = asyncio.get_running_loop()
         arguments: list[Argument] = []
@@ -116,7 +124,7 @@ class LogWriter:
         return encode_call(call)
 
     async def _open(self, until: float) -> None:
-        """Make sure of a connection that works. Raises LogUnavailable; nothing has been sent then."""
+        """Make sure of a connection that works. Raises LogUnavailable or LogNotDurable; nothing has been sent then."""
         if self._connection.is_connected and await self._is_alive():
             return
         try:
@@ -124,6 +132,8 @@ class LogWriter:
                 await self._connection.disconnect(nowait=True)
                 await self._connection.connect()  # type: ignore[no-untyped-call]  # not typed there
                 await self._ask_time()
+                if self._requires_durability:
+                    await self._check_durability()
         except (RedisError, OSError) as error:
             raise LogUnavailable(f"Redis cannot be reached: {error}") from error
 
@@ -143,6 +153,17 @@ class LogWriter:
         seconds, microseconds = cast("list[bytes]", await self._ask("TIME"))
         self._answered_at = loop.time()
         self._view.observe_time(int(seconds) * 1000 + int(microseconds) // 1000, asked, self._answered_at)
+
+    async def _check_durability(self) -> None:
+        try:
+            answer = cast("list[bytes]", await self._ask("CONFIG GET", *SETTINGS))
+        except ResponseError as error:
+            if is_passing(error):
+                raise
+            raise LogNotDurable([HIDDEN]) from error
+        words = [word.decode() for word in answer]
+        if findings := judge(dict(zip(words[::2], words[1::2], strict=True))):
+            raise LogNotDurable(findings)
 
     async def _send(self, arguments: list[Argument], until: float) -> list[Result]:
         loop = asyncio.get_running_loop()

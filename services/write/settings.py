@@ -32,7 +32,7 @@ class WriteSettings(PublicSettings):
         False, description="Refuse writes without a token, and so anonymous ones; needs AUTH_KEYS_FILE."
     )
     log_durability: Literal["warn", "required"] = Field(
-        "warn", description="What to do at start about a Redis that may lose acknowledged writes: warn, or required."
+        "warn", description="A Redis that may lose acknowledged writes: warn of it, or (required) write nothing to it."
     )
 
     @field_validator("auth_required")

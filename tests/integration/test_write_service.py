@@ -14,11 +14,9 @@ import msgspec
 import pytest
 
 from services.common import keys
-from services.common.errors import LogUnavailable
 from services.common.ids import POSITION_MAX, created_at
 from services.common.log.client import EventLog
 from services.write.app import create_app
-from services.write.errors import LogNotDurable
 from services.write.settings import WriteSettings
 from tests.support.faulty_network import Fault, FaultyNetwork
 from tests.support.process import ServiceProcess
@@ -503,30 +501,6 @@ async def test_readiness_tells_what_is_missing(fresh_redis: RedisServer) -> None
         fresh_redis.kill()
         await becomes(lambda text: text is not None and text.startswith("the log cannot be reached"))
     log.close()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("appendonly", "no"), ("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru")]
-)
-async def test_a_redis_that_may_lose_writes_is_refused_where_durability_is_required(
-    fresh_redis: RedisServer, name: str, value: str
-) -> None:
-    """And a safe one is not."""
-    async with write_service(fresh_redis.url, LOG_DURABILITY="required") as write:
-        assert (await write.get("/healthz/live")).status_code == 200
-    with fresh_redis.client() as redis:
-        redis.config_set(name, value)
-    with pytest.raises(LogNotDurable, match=f"{name} is {value}"):
-        async with write_service(fresh_redis.url, LOG_DURABILITY="required"):
-            pass
-
-
-async def test_a_redis_that_cannot_be_asked_is_refused_where_durability_is_required(fresh_redis: RedisServer) -> None:
-    """The process ends and is started again until it can be."""
-    fresh_redis.kill()
-    with pytest.raises(LogUnavailable):
-        async with write_service(fresh_redis.url, LOG_DURABILITY="required"):
-            pass
 
 
 def test_a_graceful_stop_answers_what_it_has_taken(

@@ -28,8 +28,9 @@ from services.common.log.append import (
     encode_call,
     parse_reply,
 )
+from services.common.log.durability import SETTINGS, Finding, judge
 from services.common.log.entry import Entry, parse
-from services.common.log.redis_errors import translated
+from services.common.log.redis_errors import is_passing, translated
 from services.common.log.scripts import load
 
 APPEND_BUDGET_MS: Final = 2_000
@@ -147,6 +148,16 @@ class EventLog:
             time_ms=now[0] * 1000 + now[1] // 1000,
             memory_bytes=memory or 0,
         )
+
+    def durability(self) -> Sequence[Finding]:
+        """What in the settings of this Redis may lose acknowledged writes."""
+        with translated():
+            try:
+                return judge(cast("dict[str, str]", self._redis.config_get(*SETTINGS)))
+            except ResponseError as error:
+                if is_passing(error):
+                    raise
+                return judge(None)
 
     def append(self, items: Sequence[AppendItem], *, seen_position: int = 0) -> AppendReply:
         """Append a batch, for tools and fixtures; the write service has its group commit.
