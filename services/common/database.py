@@ -34,9 +34,13 @@ _ENVIRONMENT_FAULTS: Final = (
     sqlite3.SQLITE_CANTOPEN,
 )
 BUSY_TIMEOUT_MS: Final = 5_000
+READER_BUSY_TIMEOUT_MS: Final = 250  # a writer in WAL mode locks no reader out, so this is a fault, and somebody waits
 CACHE_KIB: Final = 16_384
 
 Durability = Literal["full", "off"]
+
+DriverError: Final[type[Exception]] = sqlite3.Error if _bundled is None else _bundled.Error
+"""What the driver's own connection raises."""
 
 
 def sqlite_library() -> ModuleType:
@@ -63,9 +67,14 @@ def has_wal_fix(version: tuple[int, ...]) -> bool:
     return version >= fixed_series.get((version[0], version[1]), (3, 51, 3))
 
 
-def is_environment_fault(error: DBAPIError) -> bool:
-    """Whether disk, memory or a lock failed, so that the same may succeed later; all else is a bug or damage."""
-    code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+def is_environment_fault(error: BaseException | None) -> bool:
+    """Whether disk, memory or a lock failed, so that the same may succeed later; all else is a bug or damage.
+
+    Takes the driver's error, or SQLAlchemy's around it.
+    """
+    if isinstance(error, DBAPIError):
+        error = error.orig
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code & 0xFF in _ENVIRONMENT_FAULTS
 
 
@@ -95,7 +104,7 @@ def open_reader(path: Path) -> Engine:
         f"sqlite:///{path}",
         module=sqlite_library(),
         poolclass=QueuePool,
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+        connect_args={"check_same_thread": False, "timeout": READER_BUSY_TIMEOUT_MS / 1000},
     )
     _on_connect(engine, "PRAGMA query_only=1", "PRAGMA wal_autocheckpoint=0", f"PRAGMA cache_size=-{CACHE_KIB}")
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))

@@ -8,7 +8,8 @@ TwitterError
 │   │   └── DeadlinePassed         the append came too late and was never carried out
 │   ├── OutcomeUnknown         the append may or may not have happened
 │   ├── OwnerUnavailable       the db-updater did not answer
-│   └── PositionNotReached     a read asked for a position this replica has not applied in time
+│   ├── PositionNotReached     a read asked for a position this replica has not applied in time
+│   └── StoreUnavailable       disk, memory or a lock of the database failed
 └── InvariantError         a bug or a damaged world: the process that meets it stops
     ├── LogForked              the log holds less than it once acknowledged
     ├── BehindHorizon          the next entry needed is no longer in the log: take a snapshot
@@ -82,6 +83,12 @@ class PositionNotReached(OperationalError):
     """A read asked for a position that this replica did not reach within the allowed wait."""
 
     code = "position_not_reached"
+
+
+class StoreUnavailable(OperationalError):
+    """The disk, the memory or a lock of the database that is read from failed."""
+
+    code = "store_unavailable"
 
 
 class InvariantError(TwitterError):

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from services.common.views import UserView
+from services.common.shapes import UserView
 from services.write.existence import Existence, Kind
 
 FRESH_SECONDS: Final = 3.0

@@ -27,7 +27,7 @@ from services.common.events import (
 )
 from services.common.ids import created_at
 from services.common.log.append import AppendItem, CredentialChange, Result, TokenHolder
-from services.common.views import UserView
+from services.common.shapes import UserView
 from services.write.actors import Actor
 from services.write.authors import Authors
 from services.write.commands import CreateTweet, CreateUser, UpdateAccount

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from services.common import projection, views
 from services.common.cache import Cache
 from services.common.database import open_writer
+from services.common.errors import StoreUnavailable
 from services.common.events import TweetCreated, TweetLiked, UserCreated, UserFollowed
 from services.common.views import Window
 from services.read.fresh_lookups import FreshLookups
@@ -97,6 +99,24 @@ async def test_a_404_is_cached_until_somebody_takes_the_id_or_the_name(reading: 
     reading.store.note_applied(reading.replica.apply(chained(events, TWEET)))
     assert body(await reading.lookups.tweet(5))["id"] == 5
     assert (await reading.lookups.user_by_username("CAROL")).status == 200
+
+
+async def test_a_disk_that_fails_is_to_be_tried_again(reading: Reading) -> None:
+    """Part of the file cannot be read for a while: each look-up says so, in a transaction too, and then goes on."""
+    wal = reading.replica.path.with_name(reading.replica.path.name + "-wal")
+    reading.store.note_applied(reading.replica.apply(chained([TweetLiked(tweet_id=TWEET)], TWEET)))
+    content = wal.read_bytes()
+    os.truncate(wal, 0)
+    for look_up in (
+        reading.lookups.tweet(TWEET),
+        reading.lookups.tweets_by_author(ADA, Window(10), 0),
+        reading.lookups.home(ADA, Window(10)),
+    ):
+        with pytest.raises(StoreUnavailable, match="disk I/O error"):
+            await look_up
+    wal.write_bytes(content)
+    assert body(await reading.lookups.tweet(TWEET))["likes"] == 1
+    assert len(json.loads((await reading.lookups.home(ADA, Window(10))).body)) == 1
 
 
 async def test_an_id_far_in_the_future_is_a_404_without_asking_anybody(reading: Reading) -> None:

@@ -208,6 +208,15 @@ def test_no_request_is_logged_above_debug(small: Small) -> None:
     assert len(small.records) == before
 
 
+@pytest.mark.parametrize("request_line", [b"NO HTTP AT ALL", b"GET /\xff HTTP/1.1", b"GET / HTTP/9.9"])
+def test_what_is_no_http_is_refused_in_the_one_shape(small: Small, request_line: bytes) -> None:
+    """Not in the server's own words; the connection is closed, as nobody knows where the next request begins."""
+    head, _, body = answer_to(small, request_line + b"\r\n\r\n").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-length: %d" % len(body) in head
+    assert json.loads(body) == {"detail": "This is not valid HTTP", "code": "bad_http"}
+
+
 @pytest.mark.parametrize(
     ("forwarded", "address"),
     [

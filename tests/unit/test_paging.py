@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from services.common.shapes import page_of
 from services.common.views import Page, Window
-from services.common.views.shapes import page_of
 from services.read.paging import link_header
 
 

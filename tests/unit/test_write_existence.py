@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from services.common.errors import ClientError
 from services.common.ids import FIXTURE_ID_MAX, POSITION_MAX, position_at
-from services.common.views import UserView
+from services.common.shapes import UserView
 from services.write.authors import FRESH_SECONDS, Authors
 from services.write.clocks import TrustedClock
 from services.write.existence import UNKNOWN, Existence, Finding, Kind, ReadService, Verdict

@@ -1,9 +1,9 @@
 """The views: read-only query functions over the public tables, free of HTTP."""
 
+from services.common.shapes import Answer, HomeTweetView, Page, ProfileView, TweetView, UserView, Window
 from services.common.views.home_timeline import home
 from services.common.views.reactions import likers, retweeters
 from services.common.views.reader import Reader
-from services.common.views.shapes import Answer, HomeTweetView, Page, ProfileView, TweetView, UserView, Window
 from services.common.views.tweets import replies, tweet, tweets_by_author
 from services.common.views.users import followers, following, profile, profile_by_username, profile_of, user
 

@@ -18,8 +18,8 @@ from sqlalchemy import Select, Subquery, bindparam, desc, exists, func, literal_
 from sqlmodel import col
 
 from services.common.models import NOT_DELETED, Follow, Retweet, Tweet
+from services.common.shapes import Answer, HomeTweetView, Page, TweetView, UserView, Window, page_of
 from services.common.views.reader import Reader, Statement
-from services.common.views.shapes import Answer, HomeTweetView, Page, TweetView, UserView, Window, page_of
 from services.common.views.tweets import tweet
 from services.common.views.users import user
 

@@ -8,8 +8,8 @@ from sqlalchemy import Select
 from sqlmodel import col
 
 from services.common.models import LIKED_BY_USER, RETWEETED_BY_USER, Like, Retweet
+from services.common.shapes import Answer, Page, UserView, Window
 from services.common.views.reader import Reader
-from services.common.views.shapes import Answer, Page, UserView, Window
 from services.common.views.tweets import tweet
 from services.common.views.users import read_users_page, users_page
 

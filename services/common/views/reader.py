@@ -9,6 +9,8 @@ from typing import Any, Self
 from sqlalchemy import CompoundSelect, Engine, Select, select
 from sqlmodel import col
 
+from services.common.database import DriverError, is_environment_fault
+from services.common.errors import StoreUnavailable
 from services.common.models import Applied
 
 Row = tuple[Any, ...]
@@ -23,6 +25,8 @@ class Reader:
 
     Statements are SQLAlchemy selects, compiled once an engine and then run on the driver's own connection, which
     keeps them prepared: a primary-key look-up takes 10 µs so, and 100 µs through ``Connection.execute``.
+
+    Everything raises StoreUnavailable where disk, memory or a lock failed.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -44,8 +48,7 @@ class Reader:
         if compiled is None:
             compiled = self._compiled[statement] = self._compile(statement)
         text, constants = compiled
-        rows: list[Row] = self._connection.execute(text, constants | parameters).fetchall()
-        return rows
+        return self._run(text, constants | parameters)
 
     def position(self) -> int:
         """The position that the rows read now belong to."""
@@ -55,15 +58,25 @@ class Reader:
     @contextmanager
     def transaction(self) -> Iterator[int]:
         """Everything read inside belongs to one state; yields its position."""
-        self._connection.execute("BEGIN")
+        self._run("BEGIN", {})
         try:
             yield self.position()
         finally:
-            self._connection.execute("COMMIT")
+            if self._connection.in_transaction:  # a failing disk may have ended it
+                self._run("COMMIT", {})
 
     def close(self) -> None:
         """Give the connection back to the engine."""
         self._checked_out.close()
+
+    def _run(self, text: str, parameters: dict[str, object]) -> list[Row]:
+        try:
+            rows: list[Row] = self._connection.execute(text, parameters).fetchall()
+        except DriverError as error:
+            if is_environment_fault(error):
+                raise StoreUnavailable(str(error)) from error
+            raise
+        return rows
 
     def _compile(self, statement: Statement) -> tuple[str, dict[str, object]]:
         """The text and the values that are part of the statement itself (SQLAlchemy binds an OFFSET 0, for one)."""

@@ -9,8 +9,8 @@ from sqlmodel import col
 
 from services.common.ids import created_at
 from services.common.models import NOT_DELETED, Applied, Tweet, User
+from services.common.shapes import Answer, Page, TweetView, UserView, Window, page_of
 from services.common.views.reader import Reader, Row
-from services.common.views.shapes import Answer, Page, TweetView, UserView, Window, page_of
 from services.common.views.users import USER_COLUMNS, user, user_view
 
 _TWEET_COLUMNS: Final[tuple[Any, ...]] = (

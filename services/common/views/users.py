@@ -9,8 +9,8 @@ from sqlmodel import col
 
 from services.common.ids import created_at
 from services.common.models import Applied, Follow, User
+from services.common.shapes import Answer, Page, ProfileView, UserView, Window, page_of
 from services.common.views.reader import Reader, Row
-from services.common.views.shapes import Answer, Page, ProfileView, UserView, Window, page_of
 
 USER_COLUMNS: Final[tuple[Any, ...]] = (
     col(User.id),

@@ -13,11 +13,13 @@ import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.common.errors import TwitterError
 from services.common.settings import PublicSettings, ServiceSettings
 from services.common.telemetry import refuse_address
 from services.common.web.lifecycle import Lifecycle
+from services.common.web.problems import problem_response
 
 DRAIN_SECONDS_MAX: Final = 8
 KEEP_ALIVE_SECONDS: Final = 75  # longer than a proxy in front keeps its own end, so that we never close under a request
@@ -69,12 +71,23 @@ async def _run(server: _Server, app: FastAPI, listener: socket.socket) -> bool:
     return lifecycle.failure is None
 
 
+class _Protocol(HttpToolsProtocol):
+    """Answers what is no HTTP as everything else is answered. There is no request yet, so no position and no id."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Answer a Problem and close the connection."""
+        response = problem_response(400, "bad_http", "This is not valid HTTP", {"Connection": "close"})
+        head = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % header for header in response.raw_headers)]
+        self.transport.write(b"\r\n".join([*head, b"", bytes(response.body)]))
+        self.transport.close()
+
+
 class _Server(uvicorn.Server):
     def __init__(self, app: FastAPI, trusted_proxies: str) -> None:
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=_Protocol,
             ws="none",
             interface="asgi3",
             lifespan="off",

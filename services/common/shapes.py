@@ -1,4 +1,7 @@
-"""What the views take and give. The field names of the views are the wire format (DESIGN section 5)."""
+"""What the views take and give. The field names of the views are the wire format (DESIGN section 5).
+
+Beside the views and not among them: the write service answers in these shapes, too, and needs no SQL for it.
+"""
 
 from __future__ import annotations
 
