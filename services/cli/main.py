@@ -16,6 +16,7 @@ from services.cli.rebuild import rebuild
 from services.cli.show_log import show_log
 from services.cli.verify import verify
 from services.common.errors import TwitterError
+from services.common.telemetry import configure_logging
 
 HELP: Final = """Run the system on this machine, load it, look into it and check it.
 
@@ -28,7 +29,8 @@ class Commands(TyperGroup):
     """Shows an expected failure as one line and leaves with its exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the command that was asked for. What is logged goes to stderr, if it is a warning or worse."""
+        configure_logging("twitter", "warning")
         try:
             return super().invoke(ctx)
         except TwitterError as error:

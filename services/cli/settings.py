@@ -32,6 +32,7 @@ class CliSettings(BaseSettings):
     owner_url: str | None = Field(None, description="Base URL of the db-updater's internal port.")
     database_url: DatabaseUrl | None = Field(None, description="The owner's database: sqlite:///path or a bare path.")
     archive_dir: Path | None = Field(None, description="The owner's archive; default: beside the database.")
+    auth_keys_file: Path | None = Field(None, description="The keys that tokens are signed with.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class System:
     owner_url: str
     database_path: Path
     archive_dir: Path
+    auth_keys_file: Path
 
 
 def find_system(data_dir: Path, settings: CliSettings | None = None) -> System:
@@ -58,6 +60,7 @@ def find_system(data_dir: Path, settings: CliSettings | None = None) -> System:
         owner_url=(chosen.owner_url or running.owner_url).rstrip("/"),
         database_path=database_path,
         archive_dir=chosen.archive_dir or database_path.parent / "archive",
+        auth_keys_file=chosen.auth_keys_file or Path(running.auth_keys_file),
     )
 
 
@@ -71,6 +74,7 @@ def system_of(state: DevState) -> System:
         owner_url=state.owner_url,
         database_path=database_path,
         archive_dir=database_path.parent / "archive",
+        auth_keys_file=Path(state.auth_keys_file),
     )
 
 

@@ -10,13 +10,22 @@ from services.cli.dev.state import DevState, running_state, sole_supervisor, wri
 from services.cli.errors import CommandFailed
 from services.cli.settings import CliSettings, find_system
 
-VARIABLES = ("REDIS_URL", "READ_SERVICE_URL", "WRITE_SERVICE_URL", "OWNER_URL", "DATABASE_URL", "ARCHIVE_DIR")
+VARIABLES = (
+    "REDIS_URL",
+    "READ_SERVICE_URL",
+    "WRITE_SERVICE_URL",
+    "OWNER_URL",
+    "DATABASE_URL",
+    "ARCHIVE_DIR",
+    "AUTH_KEYS_FILE",
+)
 STATE = DevState(
     redis_url="redis://127.0.0.1:7001",
     read_url="http://127.0.0.1:7002",
     write_url="http://127.0.0.1:7003",
     owner_url="http://127.0.0.1:7004",
     database_path="/somewhere/twitter.db",
+    auth_keys_file="/somewhere/keys/auth_keys.json",
     pids={"read": 42},
 )
 

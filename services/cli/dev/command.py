@@ -24,6 +24,7 @@ from services.cli.dev.state import sole_supervisor, write_state
 from services.cli.dev.supervisor import Supervisor
 from services.cli.errors import CommandFailed
 from services.cli.settings import DATA_DIR, DataOption, read_settings
+from services.common.settings import sqlite_path
 
 PORTS: Final = Ports()
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -56,9 +57,14 @@ def dev(
     _make_directories(data_dir)
     with sole_supervisor(data_dir):
         ports = Ports(read_port, write_port, owner_port, redis_port)
-        redis_url = read_settings().redis_url
+        settings = read_settings()
         plan = make_plan(
-            data_dir, ports, redis_url=redis_url, secrets=keep_secrets(data_dir / "keys"), log_level=log_level
+            data_dir,
+            ports,
+            redis_url=settings.redis_url,
+            database_path=sqlite_path(settings.database_url) if settings.database_url else None,
+            secrets=keep_secrets(data_dir / "keys"),
+            log_level=log_level,
         )
         asyncio.run(_supervise(plan, data_dir))
 

@@ -39,8 +39,18 @@ class Plan:
     state: DevState
 
 
-def make_plan(data_dir: Path, ports: Ports, *, redis_url: str | None, secrets: Secrets, log_level: str) -> Plan:
-    """Choose ports and write down each part; a given ``redis_url`` is used instead of a Redis of our own.
+def make_plan(
+    data_dir: Path,
+    ports: Ports,
+    *,
+    redis_url: str | None,
+    database_path: Path | None,
+    secrets: Secrets,
+    log_level: str,
+) -> Plan:
+    """Choose ports and write down each part.
+
+    A given ``redis_url`` is used instead of a Redis of our own, a given database instead of the one in the data.
 
     Raises CommandFailed for a taken port or when there is no Redis server to run.
     """
@@ -55,7 +65,8 @@ def make_plan(data_dir: Path, ports: Ports, *, redis_url: str | None, secrets: S
         read_url=_url(required(ports.read, "read", "--read-port")),
         write_url=_url(required(ports.write, "write", "--write-port")),
         owner_url=_url(required(ports.owner, OWNER, "--owner-port")),
-        database_path=str(data_dir / "twitter.db"),
+        database_path=str((database_path or data_dir / "twitter.db").absolute()),
+        auth_keys_file=str(secrets.auth_keys_file.absolute()),
         metrics_urls={name: _url(preferred(port)) + "/metrics" for name, port in METRICS_PORTS.items()},
         supervisor_pid=os.getpid(),
     )
@@ -73,7 +84,7 @@ def _services(data_dir: Path, state: DevState, secrets: Secrets, log_level: str)
         "LOG_FORMAT": "json",
         "PYTHONUNBUFFERED": "1",
     }
-    keys = {"AUTH_KEYS_FILE": str(secrets.auth_keys_file)}
+    keys = {"AUTH_KEYS_FILE": state.auth_keys_file}
     told_to_read = {"OWNER_URL": state.owner_url, "REPLICA_DIR": str(data_dir / "replica"), **keys}
     told_to_write = {"READ_SERVICE_URL": state.read_url, "EMAIL_HASH_KEY": secrets.email_hash_key, **keys}
     return (

@@ -29,6 +29,7 @@ class DevState(msgspec.Struct, frozen=True, kw_only=True):
     write_url: str
     owner_url: str
     database_path: str
+    auth_keys_file: str
     metrics_urls: dict[str, str] = {}
     supervisor_pid: int = 0
     pids: dict[str, int] = {}
@@ -42,6 +43,7 @@ class DevState(msgspec.Struct, frozen=True, kw_only=True):
             write_url="http://localhost:8001",
             owner_url="http://localhost:8002",
             database_path=str(data_dir / "twitter.db"),
+            auth_keys_file=str(data_dir / "keys" / "auth_keys.json"),
         )
 
 

@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 import msgspec
 
 from services.cli.errors import UNAVAILABLE, CommandFailed
+from services.cli.tokens import OperatorTokens
 from services.common.errors import OutcomeUnknown
 
 REQUEST_TIMEOUT_SECONDS: Final = 10.0
@@ -70,15 +71,18 @@ class Api:
     """Both services. Calls retry for ``patience_seconds`` what may be retried; safe to use from several threads.
 
     ``position`` is the greatest that any answer carried; reads ask for it, so that they see every write before them.
+    ``tokens`` prove who acts, once the write service has asked for that.
     """
 
     write_url: str
     read_url: str
+    tokens: OperatorTokens | None = None
     patience_seconds: float = PATIENCE_SECONDS
     settle_seconds: float = SETTLE_SECONDS
     stopping: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
     position: int = 0
+    _are_tokens_wanted: bool = False
     _idle: defaultdict[str, list[_Connection]] = field(default_factory=lambda: defaultdict(list))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -90,16 +94,19 @@ class Api:
         self._idle.clear()
 
     def write(self, path: str, body: dict[str, Any]) -> Answer:
-        """POST to the write service; a refusal is an answer, too.
+        """POST to the write service, as the ``user_id`` of the body if it has one; a refusal is an answer, too.
 
         Raises OutcomeUnknown when nobody can tell whether it happened, CommandFailed when patience ends or when the
-        service wants authentication, Stopped.
+        service wants a token and there is none that it takes, Stopped.
         """
         answer = self._ask_until_answered("POST", self.write_url + path, body)
-        if answer.status in {401, 403}:
+        if answer.code == "token_missing" and self.tokens is not None:
+            self._are_tokens_wanted = True
+            answer = self._ask_until_answered("POST", self.write_url + path, body)
+        if answer.status == http.client.UNAUTHORIZED and answer.code != "token_revoked":
             raise CommandFailed(
-                f"the write service wants a token of each author ({answer.code}), and an import has none: "
-                "start it with AUTH_REQUIRED=false for the import"
+                f"the write service wants tokens of those who act, and said: {answer.code}. "
+                "Set AUTH_KEYS_FILE to a copy of the file of keys that it has, or start it with AUTH_REQUIRED=false"
             )
         return answer
 
@@ -172,9 +179,7 @@ class Api:
     def _ask(self, method: str, url: SplitResult, body: dict[str, Any] | None) -> Answer:
         """Send a request once. Raises NotSent, or OutcomeUnknown when it was sent and no answer came."""
         connection = self._take_connection(url)
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        if method == "GET" and self.position:
-            headers["X-Min-Position"] = str(self.position)
+        headers = self._headers(method, body)
         path = f"{url.path}?{url.query}" if url.query else url.path
         try:
             connection.request(method, path, msgspec.json.encode(body) if body is not None else None, headers)
@@ -185,6 +190,15 @@ class Api:
             raise OutcomeUnknown(f"no answer from {url.netloc} ({_name(error)})") from error
         self._idle[url.netloc].append((connection, self.clock()))
         return answer
+
+    def _headers(self, method: str, body: dict[str, Any] | None) -> dict[str, str]:
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        if method == "GET" and self.position:
+            headers["X-Min-Position"] = str(self.position)
+        if self._are_tokens_wanted and self.tokens is not None and body is not None and "user_id" in body:
+            token = self.tokens.access_token(body["user_id"], self.position)
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
 
     def _take_connection(self, url: SplitResult) -> http.client.HTTPConnection:
         """An open connection to a service that nobody else uses. Raises NotSent."""

@@ -18,6 +18,7 @@ from services.cli.importing.journal import Journal
 from services.cli.importing.report import Report, as_table, make_report
 from services.cli.importing.rows import KINDS, Inputs, Kind, read_rows
 from services.cli.settings import DATA_DIR, DataOption, System, find_system
+from services.cli.tokens import tokens_if_there_are_keys
 
 FINGERPRINT_CHARS: Final = 16
 
@@ -75,7 +76,7 @@ def import_rows(inputs: Inputs, system: System, journal_path: Path, *, concurren
     totals = Counter(row.kind for row in read_rows(inputs))
     started = time.monotonic()
     with (
-        closing(Api(system.write_url, system.read_url)) as api,
+        closing(Api(system.write_url, system.read_url, tokens_if_there_are_keys(system.auth_keys_file))) as api,
         Journal(journal_path, inputs.fingerprint()) as journal,
         progress() as bar,
     ):
