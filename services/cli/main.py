@@ -14,6 +14,8 @@ from services.cli.dev.command import dev
 from services.cli.importing.command import import_
 from services.cli.rebuild import rebuild
 from services.cli.show_log import show_log
+from services.cli.token_commands import token_app
+from services.cli.user_commands import user_app
 from services.cli.verify import verify
 from services.common.errors import TwitterError
 from services.common.telemetry import configure_logging
@@ -54,3 +56,5 @@ app.command()(demo)
 app.command("log")(show_log)
 app.command()(rebuild)
 app.command()(verify)
+app.add_typer(user_app)
+app.add_typer(token_app)

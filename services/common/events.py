@@ -127,6 +127,20 @@ class TokensRevoked(Event, frozen=True):
     user_id: Id
 
 
+class UserSuspended(Event, frozen=True):
+    """The operator bars an account from acting; no token that it was issued before is good any more."""
+
+    name: ClassVar[str] = "user_suspended"
+    user_id: Id
+
+
+class UserReinstated(Event, frozen=True):
+    """The operator lets a suspended account act again."""
+
+    name: ClassVar[str] = "user_reinstated"
+    user_id: Id
+
+
 class UserUpdated(Event, frozen=True):
     """An account was changed: its profile where given, or only what it keeps in confidence, which is not here."""
 
@@ -157,6 +171,8 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
         UserFollowed,
         UserUnfollowed,
         TokensRevoked,
+        UserSuspended,
+        UserReinstated,
         UserUpdated,
         AccountDeleted,
     )

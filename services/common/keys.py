@@ -23,7 +23,8 @@ EMAIL_PREFIX: Final = "email:"
 """``email:{hmac}`` -> user id."""
 
 CREDENTIAL_PREFIX: Final = "cred:"
-"""Hash ``cred:{user id}``: ``username``, ``email``, ``email_hmac``, ``password_hash``, ``revoked_position`` if any, and
+"""Hash ``cred:{user id}``: ``username``, ``email``, ``email_hmac``, ``password_hash``, ``revoked_position`` and
+``suspended_position`` if any, and
 ``position``, the entry that changed it last."""
 
 TWEET_PREFIX: Final = "tweet:"

@@ -155,4 +155,5 @@ class Credential(Private, table=True):
     email_hmac: str
     password_hash: str | None = None
     revoked_position: int = Field(default=0, sa_type=BIG)
+    suspended_position: int = Field(default=0, sa_type=BIG)
     position: int = Field(default=0, sa_type=BIG)

@@ -24,7 +24,14 @@ from enum import StrEnum
 import structlog
 
 from services.common.errors import FenceLost
-from services.common.events import AccountDeleted, TokensRevoked, UserCreated, UserUpdated
+from services.common.events import (
+    AccountDeleted,
+    TokensRevoked,
+    UserCreated,
+    UserReinstated,
+    UserSuspended,
+    UserUpdated,
+)
 from services.common.log.client import EventLog, compare_fence
 from services.common.log.entry import Entry
 from services.common.projection import AppliedBatch
@@ -134,7 +141,7 @@ class Applier:
 
     def _save_credentials(self, entries: Sequence[Entry]) -> None:
         private = self._volume.private
-        kept = accounts_in(entries, UserCreated, UserUpdated, TokensRevoked)
+        kept = accounts_in(entries, UserCreated, UserUpdated, TokensRevoked, UserSuspended, UserReinstated)
         deleted = accounts_in(entries, AccountDeleted)
         private.forget(deleted)
         if kept:

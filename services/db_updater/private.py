@@ -10,8 +10,9 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlmodel import col
 
 from services.common.database import empty_wal, erase_what_is_deleted, open_writer
-from services.common.events import AccountDeleted, Event, Malformed, TokensRevoked, UserCreated, UserUpdated, decode
+from services.common.events import Event, Malformed, UserCreated, decode
 from services.common.ids import BEGINNING
+from services.common.log.append import AccountEvent
 from services.common.log.client import StoredCredential
 from services.common.log.entry import Entry
 from services.common.models import Credential, Private
@@ -88,7 +89,7 @@ def _delete(connection: Connection, user_ids: Sequence[int]) -> None:
     connection.execute(statement, [{"id": user_id} for user_id in user_ids])
 
 
-AboutAccount = UserCreated | UserUpdated | TokensRevoked | AccountDeleted
+AboutAccount = UserCreated | AccountEvent
 
 
 def accounts_in(entries: Sequence[Entry], *event_types: type[AboutAccount]) -> list[int]:

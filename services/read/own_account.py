@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from services.common.auth import Authentication, Claims, check_not_revoked, unauthorized
+from services.common.auth import Authentication, Claims, check_not_revoked, check_not_suspended, unauthorized
 from services.common.log.credentials import CredentialLookups
 from services.common.views import ProfileView
 from services.read.store import Encoded
@@ -35,6 +35,7 @@ class OwnAccounts:
         found = await self._lookups.of_user(claims.user_id)
         if found is None or profile.status != 200:
             raise unauthorized("token_revoked", "This account has been deleted")
+        check_not_suspended(found.suspended_position)
         check_not_revoked(claims, found.revoked_position)
         fields = msgspec.json.decode(profile.body, type=dict[str, object])
         return profile._replace(body=msgspec.json.encode({**fields, "email": found.email}))

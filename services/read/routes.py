@@ -96,7 +96,7 @@ async def get_user_by_username(username: Username, read: AtMinPosition) -> Respo
     return read.answer(await read.lookups.user_by_username(username))
 
 
-@router.get("/users/me", tags=["users"], response_model=OwnAccountView, responses=problems(400, 401))
+@router.get("/users/me", tags=["users"], response_model=OwnAccountView, responses=problems(400, 401, 403))
 async def get_own_account(request: Request, read: AtMinPosition) -> Response:
     """The account of the token's holder, with what only she may see."""
     accounts: OwnAccounts = request.app.state.own_accounts

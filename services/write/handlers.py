@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from services.common.auth import unauthorized
+from services.common.auth import suspended, unauthorized
 from services.common.errors import ClientError
 from services.common.events import (
     AccountDeleted,
@@ -136,7 +136,7 @@ class Handlers:
         )
         target = max([user_id, *refers_to])
         written_through = _written_through(event, view)
-        item = AppendItem(event, target=target, written_through=written_through, holder=author.holder)
+        item = AppendItem(event, target=target, written_through=written_through, holder=author.holder, actor_id=user_id)
         result = await self._append(item, deadline)
         position = _position(result, Kind.USER if target == user_id else Kind.TWEET)
         self._existence.remember(Kind.TWEET, position)
@@ -169,7 +169,7 @@ class Handlers:
         if finding.body and msgspec.json.decode(finding.body, type=_Authored).user_id != user_id:
             raise ClientError(403, "not_the_author", "Only its author can delete a tweet")
         event = TweetDeleted(tweet_id=tweet_id, user_id=user_id)
-        item = AppendItem(event, target=max(tweet_id, user_id), holder=actor.holder)
+        item = AppendItem(event, target=max(tweet_id, user_id), holder=actor.holder, actor_id=user_id)
         result = await self._append(item, deadline)
         self._existence.forget(Kind.TWEET, tweet_id)
         return Written(_position(result, Kind.TWEET if tweet_id >= user_id else Kind.USER), None)
@@ -225,7 +225,8 @@ class Handlers:
         deadline = _deadline()
         await self._existence.refuse_absent((Kind.TWEET, event.tweet_id), *_unproven(actor))
         target = max(event.tweet_id, event.user_id or 0)
-        result = await self._append(AppendItem(event, target=target, holder=actor.holder), deadline)
+        item = AppendItem(event, target=target, holder=actor.holder, actor_id=actor.user_id or 0)
+        result = await self._append(item, deadline)
         return Written(_position(result, Kind.TWEET if target == event.tweet_id else Kind.USER), None)
 
     async def _act_on_user(self, event: UserFollowed | UserUnfollowed, actor: Actor) -> Written[None]:
@@ -233,7 +234,8 @@ class Handlers:
         if event.follower_id == event.followee_id:
             raise ClientError(422, "cannot_follow_self", "One cannot follow oneself")
         await self._existence.refuse_absent((Kind.USER, event.followee_id), *_unproven(actor))
-        item = AppendItem(event, target=max(event.followee_id, event.follower_id), holder=actor.holder)
+        target = max(event.followee_id, event.follower_id)
+        item = AppendItem(event, target=target, holder=actor.holder, actor_id=event.follower_id)
         return Written(_position(await self._append(item, deadline), Kind.USER), None)
 
 
@@ -256,6 +258,8 @@ def _unproven(actor: Actor) -> list[tuple[Kind, int]]:
 def _position(result: Result, kind: Kind) -> int:
     if result == "token_revoked":
         raise unauthorized("token_revoked", "This token has been revoked")
+    if result == "account_suspended":
+        raise suspended()
     if isinstance(result, str):
         raise not_found(kind)
     return result

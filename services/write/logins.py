@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from services.common.auth import Authentication, TokenPair, check_not_revoked, unauthorized
+from services.common.auth import Authentication, TokenPair, check_not_revoked, check_not_suspended, unauthorized
 from services.common.errors import ClientError
 from services.common.log.client import StoredCredential
 from services.common.log.credentials import CredentialLookups
@@ -36,22 +36,24 @@ class Logins:
         """Tokens for a name or e-mail and its password.
 
         An unknown name, an account without a password and a wrong password take the same work and get the same
-        answer. Raises ClientError 401 for these, Overloaded and LogUnavailable.
+        answer. Raises ClientError 401 for these, 403 for a suspended account, Overloaded and LogUnavailable.
         """
         known_position = self._head()  # before the proof: a revocation that comes while we hash holds for this token
         user_id, found = await self._find(command)
         password_hash = found.password_hash if found is not None else None
         if not await self._credentials.is_password(password_hash, command.password) or found is None:
             raise unauthorized("bad_credentials", "No account with this name or e-mail has this password")
+        check_not_suspended(found.suspended_position)
         return self.issue(user_id, max(known_position, found.revoked_position))
 
     async def refresh(self, command: Refresh) -> TokenPair:
-        """New tokens for a refresh token; it stays good itself. Raises ClientError 401 and LogUnavailable."""
+        """New tokens for a refresh token; it stays good itself. Raises ClientError 401 or 403, LogUnavailable."""
         known_position = self._head()
         claims = self._authentication.verify(command.refresh_token, "refresh")
         found = await self._lookups.of_user(claims.user_id)
         if found is None:
             raise unauthorized("token_revoked", "This account has been deleted")
+        check_not_suspended(found.suspended_position)
         check_not_revoked(claims, found.revoked_position)
         return self.issue(claims.user_id, max(known_position, found.revoked_position))
 

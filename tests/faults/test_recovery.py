@@ -11,7 +11,7 @@ import pytest
 
 from services.common import keys
 from services.common.errors import FenceLost, LogForked, StorageUnfit
-from services.common.events import AccountDeleted, UserUpdated
+from services.common.events import AccountDeleted, TweetCreated, UserReinstated, UserSuspended, UserUpdated
 from services.common.ids import entry_id
 from services.common.log.append import AppendItem, CredentialChange
 from services.common.log.client import EventLog
@@ -222,6 +222,20 @@ def test_credentials_that_only_redis_has_are_saved_first(
         owner.wait_until_epoch(2)
         assert log.credentials([ada])[ada].email == "ada@example.com"
     assert credentials(tmp_path) == {ada: "ada@example.com"}
+
+
+def test_a_suspended_account_stays_suspended(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """Redis comes back empty: what bars an account is written back from the owner's private tables."""
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        ada, bob = append(log, user("ada"), user("bob"))
+        append(log, *(AppendItem(UserSuspended(user_id=each)) for each in (ada, bob)))
+        owner.wait_until_applied(append(log, AppendItem(UserReinstated(user_id=bob)))[0])
+        redis_server.flush()
+        owner.wait_until_epoch(2)
+        act = [AppendItem(TweetCreated(user_id=each, content="x"), actor_id=each) for each in (ada, bob)]
+        barred, free = log.append(act).results
+    assert (barred, type(free)) == ("account_suspended", int)
 
 
 def test_name_of_a_deleted_account_stays_held(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:

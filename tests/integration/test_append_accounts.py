@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from services.common import keys
-from services.common.events import AccountDeleted, TokensRevoked, TweetCreated, UserCreated, UserUpdated
+from services.common.events import (
+    AccountDeleted,
+    TokensRevoked,
+    TweetCreated,
+    UserCreated,
+    UserReinstated,
+    UserSuspended,
+    UserUpdated,
+)
 from services.common.log.append import (
     NAME_HELD_SECONDS,
     AppendItem,
@@ -83,6 +91,31 @@ def test_items_of_one_call_see_the_revocations_before_them(log: ScriptedLog) -> 
     gone, tweeted, updated, again = call(log, delete(ada), tweet(ada), update(ada, "h9"), delete(ada))
     assert isinstance(gone, int)
     assert [tweeted, updated, again] == ["token_revoked"] * 3
+
+
+def test_a_suspended_account_acts_neither_with_a_token_nor_without(log: ScriptedLog) -> None:
+    """Until it is reinstated; and the tokens from before the suspension stay useless after that."""
+    ada, bob = created(log), created(log, "bob", "h2")
+    unproven = AppendItem(TweetCreated(user_id=ada, content="x"), actor_id=ada)
+    (position,) = call(log, AppendItem(UserSuspended(user_id=ada)))
+    assert (stored(log, ada).suspended_position, stored(log, ada).revoked_position) == (position, position)
+    barred = [tweet(ada), tweet(ada, ada), unproven, update(ada, "h3"), delete(ada)]
+    assert call(log, *barred) == ["account_suspended"] * len(barred)
+    assert isinstance(call(log, tweet(bob))[0], int)
+    call(log, AppendItem(UserReinstated(user_id=ada)))
+    assert stored(log, ada).suspended_position == 0
+    with_old_token, with_new_token, without = call(log, tweet(ada, int(position) - 1), tweet(ada), unproven)
+    assert (with_old_token, type(with_new_token), type(without)) == ("token_revoked", int, int)
+
+
+def test_items_of_one_call_see_the_suspensions_before_them(log: ScriptedLog) -> None:
+    """In their order; a suspended account that is deleted is gone."""
+    ada = created(log)
+    suspend, reinstate = AppendItem(UserSuspended(user_id=ada)), AppendItem(UserReinstated(user_id=ada))
+    results = call(log, tweet(ada), suspend, tweet(ada), reinstate, tweet(ada))
+    assert [type(result) for result in results] == [int, int, str, int, int]
+    end = AppendItem(AccountDeleted(user_id=ada))
+    assert call(log, suspend, end, tweet(ada), suspend)[2:] == ["token_revoked", "not_found"]
 
 
 def test_a_new_password_revokes_and_a_new_email_does_not(log: ScriptedLog) -> None:

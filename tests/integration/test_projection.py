@@ -29,6 +29,8 @@ from services.common.events import (
     TweetUnretweeted,
     UserCreated,
     UserFollowed,
+    UserReinstated,
+    UserSuspended,
     UserUnfollowed,
     UserUpdated,
 )
@@ -63,6 +65,8 @@ anything: st.SearchStrategy[Event | tuple[str, bytes]] = st.one_of(
     st.builds(UserUpdated, user_id=people, display_name=st.none() | st.just("Ann"), bio=st.none() | st.just("hi")),
     st.builds(AccountDeleted, user_id=people),
     st.builds(TokensRevoked, user_id=people),
+    st.builds(UserSuspended, user_id=people),
+    st.builds(UserReinstated, user_id=people),
     st.builds(EpochStarted, epoch=st.integers(1, 5)),
     st.tuples(st.sampled_from(["tweet_liked", "user_created", "no_such_type"]), st.sampled_from([b"", b"{}", b"[1]"])),
 )

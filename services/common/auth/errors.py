@@ -35,6 +35,11 @@ RefusalCode = Literal[
 ]
 
 
+def suspended() -> ClientError:
+    """The 403 ``account_suspended``: by the operator, who alone can lift it."""
+    return ClientError(403, "account_suspended", "This account is suspended")
+
+
 class KeysUnfit(InvariantError):
     """The file of signing keys is not there, not whole, or holds a key that must not be used. Never quotes it."""
 

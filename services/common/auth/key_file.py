@@ -47,6 +47,22 @@ def add_key(path: Path, now_seconds: int) -> SigningKey:
     return added
 
 
+def remove_key(path: Path, kid: str, now_seconds: int) -> SigningKey:
+    """Take a key out of the file: from then on no token is good that it has signed.
+
+    A crash leaves the old file or the new one. Raises KeysUnfit for an unfit file, a key that is not there, and the
+    key that signs now: another one has to be signing first.
+    """
+    keys = parse_keys(read_key_file(path))
+    removed = keys.find(kid)
+    if removed is None:
+        raise KeysUnfit(f"there is no key {kid}")
+    if removed is keys.signer(now_seconds):
+        raise KeysUnfit(f"{kid} signs now: add a key, and wait until that one signs")
+    _replace(path, encode_keys(key for key in keys.keys if key is not removed))
+    return removed
+
+
 def _still_needed(keys: tuple[SigningKey, ...], now_seconds: int) -> list[SigningKey]:
     """The keys without those that have been succeeded for longer than any token lives."""
     keys = tuple(sorted(keys, key=lambda key: key.signs_from))

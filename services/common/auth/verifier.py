@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from services.common.auth.errors import unauthorized
+from services.common.auth.errors import suspended, unauthorized
 from services.common.auth.keyring import Keyring
 from services.common.auth.metrics import AuthMetrics
 from services.common.auth.signing_keys import KeySet
@@ -75,6 +75,12 @@ class _Decoded:
     def __init__(self, keys: KeySet) -> None:
         self.keys = keys
         self.claims: Callable[[str], Claims] = lru_cache(CACHED_TOKENS_MAX)(lambda token: decode(token, keys))
+
+
+def check_not_suspended(suspended_position: int) -> None:
+    """Raises ClientError 403 ``account_suspended`` for an account that has been since a position (0: it is not)."""
+    if suspended_position:
+        raise suspended()
 
 
 def check_not_revoked(claims: Claims, revoked_position: int) -> None:

@@ -15,6 +15,8 @@ from services.common.events import (
     TweetCreated,
     TweetDeleted,
     UserCreated,
+    UserReinstated,
+    UserSuspended,
     UserUpdated,
 )
 from services.common.log.scripts import load
@@ -37,9 +39,13 @@ NAME_HELD_SECONDS: Final = 30 * 24 * 3600
 """How long nobody can take the name of a deleted account, so that nobody is taken for its former holder at once."""
 
 Result = int | str
-"""The position of the entry, or why it was refused: username_taken, email_taken, id_taken, not_found, token_revoked."""
+"""The position of the entry, or why it was refused: username_taken, email_taken, id_taken, not_found, token_revoked,
+account_suspended."""
 
 Argument = bytes | str | int
+
+AccountEvent = TokensRevoked | UserSuspended | UserReinstated | UserUpdated | AccountDeleted
+"""What changes ``cred:{user}``."""
 
 REFUSALS: Final = {
     "not_started": "no owner has started the log yet: is the db-updater running?",
@@ -79,7 +85,8 @@ class TokenHolder:
     position: int
 
 
-_NOBODY: Final = TokenHolder(user_id=0, position=0)
+_UNPROVEN: Final = -1
+"""In place of a token's position: somebody is said to act, and need only not be suspended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ class AppendItem:
 
     ``target`` is an id the event refers to: above the head it cannot exist, and the item is ``not_found``.
     ``credential`` is required with UserCreated, ``written_through`` is optional with TweetCreated, ``change`` with
-    UserUpdated. ``holder`` is who has proved to be who acts.
+    UserUpdated. ``holder`` is who has proved to act; without proof ``actor_id`` is who is said to, 0 for nobody.
     """
 
     event: Event
@@ -97,6 +104,7 @@ class AppendItem:
     written_through: bytes | None = None
     change: CredentialChange | None = None
     holder: TokenHolder | None = None
+    actor_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +144,7 @@ def encode_call(call: AppendCall) -> list[Argument]:
     ]
     for item in call.items:
         event = item.event
-        holder = item.holder or _NOBODY
+        holder = item.holder or TokenHolder(item.actor_id, _UNPROVEN)
         common = (event.name, event.version, events.encode(event), item.target, holder.user_id, holder.position)
         if isinstance(event, UserCreated):
             if item.credential is None:
@@ -148,21 +156,20 @@ def encode_call(call: AppendCall) -> list[Argument]:
             arguments += ("tweet", *common, event.id or 0, item.written_through or b"")
         elif isinstance(event, TweetDeleted):
             arguments += ("deletion", *common, event.tweet_id, keys.deletion(event.tweet_id, event.user_id))
-        elif isinstance(event, TokensRevoked | UserUpdated | AccountDeleted):
+        elif isinstance(event, AccountEvent):
             arguments += ("account", *common, event.user_id, *_account_arguments(event, item.change))
         else:
             arguments += ("plain", *common)
     return arguments
 
 
-def _account_arguments(
-    event: TokensRevoked | UserUpdated | AccountDeleted, change: CredentialChange | None
-) -> tuple[Argument, ...]:
+def _account_arguments(event: AccountEvent, change: CredentialChange | None) -> tuple[Argument, ...]:
     change = change or CredentialChange()
     is_deletion = isinstance(event, AccountDeleted)
-    revokes = isinstance(event, TokensRevoked) or change.password_hash is not None
+    revokes = isinstance(event, TokensRevoked | UserSuspended) or change.password_hash is not None
+    suspension = {UserSuspended: "suspended", UserReinstated: "reinstated"}.get(type(event), "")
     private = (change.email_hmac or "", change.email or "", change.password_hash or "")
-    return (int(is_deletion), int(revokes), *private)
+    return (int(is_deletion), int(revokes), suspension, *private)
 
 
 def parse_reply(reply: bytes) -> AppendReply:

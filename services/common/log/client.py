@@ -63,6 +63,7 @@ class StoredCredential:
     email_hmac: str
     password_hash: str | None
     revoked_position: int = 0
+    suspended_position: int = 0
     position: int = 0
 
     @classmethod
@@ -74,6 +75,7 @@ class StoredCredential:
             email_hmac=fields[b"email_hmac"].decode(),
             password_hash=fields[b"password_hash"].decode() or None,
             revoked_position=int(fields.get(b"revoked_position", 0)),
+            suspended_position=int(fields.get(b"suspended_position", 0)),
             position=int(fields.get(b"position", 0)),
         )
 
@@ -246,6 +248,13 @@ class EventLog:
         return {
             user_id: StoredCredential.parse(fields) for user_id, fields in zip(user_ids, answers, strict=True) if fields
         }
+
+    def user_named(self, username: str) -> int | None:
+        """The id of the account with this name, in any case."""
+        with translated():
+            holder = cast("bytes | None", self._redis.get(keys.NAME_PREFIX + username.lower()))
+        # The name of a deleted account is held for a while, by nobody; see append.lua.
+        return int(holder) if holder is not None and holder.isdigit() else None
 
     def release_names(self, user_ids: Sequence[int]) -> None:
         """Give back the names and e-mails held by accounts that the projection rejected; repeatable."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from services.common.events import (
     EpochStarted,
+    Event,
     TokensRevoked,
     TweetCreated,
     TweetDeleted,
@@ -16,6 +17,8 @@ from services.common.events import (
     TweetUnretweeted,
     UserCreated,
     UserFollowed,
+    UserReinstated,
+    UserSuspended,
     UserUnfollowed,
     UserUpdated,
 )
@@ -71,8 +74,8 @@ def _update_user(rows: Rows, event: UserUpdated, _position: int) -> None:
     rows.users.change(event.user_id, {name: text for name, text in given.items() if text is not None})
 
 
-def _revoke_tokens(_rows: Rows, _event: TokensRevoked, _position: int) -> None:
-    """Tokens are compared with what Redis keeps beside the log; no row says anything about them."""
+def _touch_nothing(_rows: Rows, _event: TokensRevoked | UserSuspended | UserReinstated, _position: int) -> None:
+    """Who may act is decided by what Redis keeps beside the log (ADR 8, ADR 16); no row says anything about it."""
 
 
 def _create_tweet(rows: Rows, event: TweetCreated, position: int) -> None:
@@ -231,7 +234,7 @@ def _want_follow(wanted: Wanted, event: UserFollowed | UserUnfollowed, _position
     wanted.follows.add((event.follower_id, event.followee_id))
 
 
-def _want_nothing(_wanted: Wanted, _event: EpochStarted | TokensRevoked, _position: int) -> None:
+def _want_nothing(_wanted: Wanted, _event: Event, _position: int) -> None:
     """These touch no row."""
 
 
@@ -248,6 +251,8 @@ WANTS: Final[dict[str, Callable[[Wanted, Any, int], None]]] = {
     UserUnfollowed.name: _want_follow,
     UserUpdated.name: _want_updated,
     TokensRevoked.name: _want_nothing,
+    UserSuspended.name: _want_nothing,
+    UserReinstated.name: _want_nothing,
 }
 """Which rows an event may read or change, by type."""
 
@@ -263,6 +268,8 @@ HANDLERS: Final[dict[str, Callable[[Rows, Any, int], None]]] = {
     UserFollowed.name: _follow,
     UserUnfollowed.name: _unfollow,
     UserUpdated.name: _update_user,
-    TokensRevoked.name: _revoke_tokens,
+    TokensRevoked.name: _touch_nothing,
+    UserSuspended.name: _touch_nothing,
+    UserReinstated.name: _touch_nothing,
 }
 """What an event does to the rows, by type."""

@@ -12,19 +12,19 @@ from services.write.routes.wire import HandlersOfApp, LoginsOfApp, ProvenHolder,
 router = APIRouter(prefix="/auth", tags=["auth"])
 
 
-@router.post("/token", response_model=TokenPair, responses=problems(401, 404))
+@router.post("/token", response_model=TokenPair, responses=problems(401, 403, 404))
 async def log_in(command: LogIn, logins: LoginsOfApp) -> Response:
     """Tokens for a password."""
     return issued(await logins.log_in(command))
 
 
-@router.post("/refresh", response_model=TokenPair, responses=problems(401, 404))
+@router.post("/refresh", response_model=TokenPair, responses=problems(401, 403, 404))
 async def refresh(command: Refresh, logins: LoginsOfApp) -> Response:
     """New tokens for a refresh token, which stays good itself."""
     return issued(await logins.refresh(command))
 
 
-@router.post("/revoke", response_model=Success, responses=problems(401))
+@router.post("/revoke", response_model=Success, responses=problems(401, 403))
 async def revoke(request: Request, handlers: HandlersOfApp, holder: ProvenHolder) -> Response:
     """Make all of one's tokens useless, everywhere; the one sent too."""
     return success(request, await handlers.revoke_tokens(holder))

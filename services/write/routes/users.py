@@ -30,7 +30,7 @@ async def create_user(request: Request, command: CreateUser, handlers: HandlersO
     return created(request, written, logins.of_new_account(written.position))
 
 
-@router.patch("/me", response_model=SuccessWithTokens, responses=problems(401, 409))
+@router.patch("/me", response_model=SuccessWithTokens, responses=problems(401, 403, 409))
 async def update_account(
     request: Request, command: UpdateAccount, handlers: HandlersOfApp, logins: LoginsOfApp, holder: ProvenHolder
 ) -> Response:
@@ -40,7 +40,7 @@ async def update_account(
     return success(request, written, logins.issue(holder.user_id, written.position) if is_new_login else None)
 
 
-@router.delete("/me", response_model=Success, responses=problems(401))
+@router.delete("/me", response_model=Success, responses=problems(401, 403))
 async def delete_account(request: Request, handlers: HandlersOfApp, holder: ProvenHolder) -> Response:
     """Delete one's account and tweets, for good. Nobody can take the name for 30 days."""
     return success(request, await handlers.delete_account(holder))

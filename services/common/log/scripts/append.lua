@@ -6,10 +6,11 @@
 -- ARGV: 1 call id, 2 deadline (ms of Redis TIME), 3 greatest position the writer has seen, 4 writer's clock (ms),
 --       5 seconds to keep written-through tweets, 6 seconds to hold the names of deleted accounts,
 --       7 number of items, then each item:
---         kind, type, version, payload, target, id of the token's holder or 0, position of the token; and for kind
+--         kind, type, version, payload, target, id of who acts or 0, position of the token or -1 for none; and for kind
 --         'user':    explicit id or 0, name in lower case, username, e-mail HMAC, e-mail, password hash
 --         'tweet':   explicit id or 0, value to write through ('' for none)
---         'account': user id, 1 for its deletion, 1 to revoke its tokens; e-mail HMAC, e-mail, password hash ('': as is)
+--         'account': user id, 1 for its deletion, 1 to revoke its tokens, 'suspended' or 'reinstated' ('': as is);
+--                    e-mail HMAC, e-mail, password hash ('': as is)
 --         'deletion': id of the tweet, member of the deletions
 -- Answer: 'ok <time_ms> <head> <result>...', each result a position or the word why it was refused;
 --         or 'refused <time_ms> <head> <why>', and nothing was written.
@@ -70,7 +71,7 @@ if now_ms > math.max(unix_ms_of(head), clock_ms) + CLOCK_AHEAD_MS_MAX then retur
 
 -- Decide.
 local results, accepted, claimed = {}, {}, {}
-local revoked, deleted = {}, {} -- accounts, by what this call has already decided
+local revoked, suspended, deleted = {}, {}, {} -- accounts, by what this call has already decided
 local argument = 8
 local function take()
   local value = ARGV[argument]
@@ -92,15 +93,20 @@ local function is_gone(user)
   return deleted[user] or redis.call('EXISTS', credentials .. user) == 0
 end
 
-local function is_revoked(holder, token_position)
-  local since = revoked[holder] or tonumber(redis.call('HGET', credentials .. holder, 'revoked_position') or '0')
-  return token_position < since or is_gone(holder)
+-- Why this account may not act, or not with a token of this position (-1: without one); nil if it may.
+local function why_barred(actor, token_position)
+  local held = redis.call('HMGET', credentials .. actor, 'revoked_position', 'suspended_position')
+  local is_suspended = suspended[actor]
+  if is_suspended == nil then is_suspended = tonumber(held[2] or '0') > 0 end
+  if is_suspended and not deleted[actor] then return 'account_suspended' end
+  if token_position < 0 then return nil end
+  if token_position < (revoked[actor] or tonumber(held[1] or '0')) or is_gone(actor) then return 'token_revoked' end
 end
 
 local position = head
 for item_number = 1, tonumber(ARGV[7]) do
   local item = {kind = take(), type = take(), version = take(), payload = take(), target = tonumber(take())}
-  local holder, token_position = take(), tonumber(take())
+  local actor, token_position = take(), tonumber(take())
   local why = nil
   if item.kind == 'user' then
     item.id = tonumber(take())
@@ -123,7 +129,7 @@ for item_number = 1, tonumber(ARGV[7]) do
     item.deletion = take()
   elseif item.kind == 'account' then
     item.user = take()
-    item.is_deletion, item.revokes = take() == '1', take() == '1'
+    item.is_deletion, item.revokes, item.suspension = take() == '1', take() == '1', take()
     item.hmac, item.email, item.password_hash = take(), take(), take()
     item.email_key = emails .. item.hmac
     if is_gone(item.user) then why = 'not_found'
@@ -132,7 +138,7 @@ for item_number = 1, tonumber(ARGV[7]) do
     end
   end
   if not why and item.target > head then why = 'not_found' end
-  if holder ~= '0' and is_revoked(holder, token_position) then why = 'token_revoked' end
+  if actor ~= '0' then why = why_barred(actor, token_position) or why end
   if why then
     results[item_number] = why
   else
@@ -147,6 +153,7 @@ for item_number = 1, tonumber(ARGV[7]) do
     elseif item.kind == 'account' then
       if item.is_deletion then deleted[item.user] = true end
       if item.revokes then revoked[item.user] = position end
+      if item.suspension ~= '' then suspended[item.user] = item.suspension == 'suspended' end
       if item.hmac ~= '' then claimed[item.email_key] = true end
     end
     results[item_number] = digits(position)
@@ -169,6 +176,8 @@ local function write_account(item)
   end
   if item.password_hash ~= '' then redis.call('HSET', key, 'password_hash', item.password_hash) end
   if item.revokes then redis.call('HSET', key, 'revoked_position', digits(item.position)) end
+  if item.suspension == 'suspended' then redis.call('HSET', key, 'suspended_position', digits(item.position)) end
+  if item.suspension == 'reinstated' then redis.call('HDEL', key, 'suspended_position') end
   redis.call('HSET', key, 'position', digits(item.position))
 end
 
