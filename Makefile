@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-faults test-charts check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-faults test-postgresql test-charts check lint types fmt docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,12 @@ test-charts: setup ## Run the tests of the charts (helm and nginx: tests/charts/
 test-faults: setup ## Run the fault tests: processes killed, paused and starved, Redis losing data (real processes, minutes)
 	$(PYTEST) tests/faults $(ARGS)
 
+ON_POSTGRESQL = $(addprefix tests/,contract $(addprefix integration/,test_system.py test_read_api.py test_accounts.py \
+	test_write_service.py test_import.py test_postgresql.py) faults/test_owner_crashes.py)
+
+test-postgresql: setup ## Run the tests of the API and of owners that are killed on PostgreSQL (its server must be installed)
+	TEST_DATABASE=postgresql $(PYTEST) $(ON_POSTGRESQL) $(ARGS)
+
 check: lint types ## Run every check that needs no test: lint and types
 
 lint: setup ## Check formatting, lint rules, the direction of imports, and tables made from the code
@@ -68,7 +74,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-vers
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
 lock: setup ## Write requirements.txt and requirements-dev.txt from pyproject.toml (ARGS=--upgrade for newer versions)
-	$(COMPILE) --extra cli $(ARGS) --output-file requirements.txt
+	$(COMPILE) --extra cli --extra postgresql $(ARGS) --output-file requirements.txt
 	$(COMPILE) --extra dev --constraint requirements.txt $(ARGS) --output-file requirements-dev.txt
 
 clean: ## Remove the environment and the caches, never ./data

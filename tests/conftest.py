@@ -16,7 +16,8 @@ import pytest
 
 from services.cli.dev.redis_server import find_server
 from services.common.database import check_sqlite, sqlite_library
-from tests.support import process
+from tests.support import databases, process
+from tests.support.postgresql_server import PostgresqlServer, find_binaries
 from tests.support.redis_server import RedisServer
 from tests.support.system import System
 
@@ -66,6 +67,29 @@ def redis_server(_shared_redis: RedisServer) -> RedisServer:
 def fresh_redis(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis of the test's own, to be killed, paused and restarted."""
     yield from _running_redis(tmp_path / "redis")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL, shared; each test makes a database of its own in it."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL's server is not installed here (on Debian: apt install postgresql)")
+    server = PostgresqlServer(binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With TEST_DATABASE=postgresql, all owners write PostgreSQL."""
+    if databases.USES_POSTGRESQL:
+        databases.servers.append(request.getfixturevalue("postgresql"))
+    yield
+    databases.servers.clear()
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,13 @@ def _replace(system: System) -> Rebuilt:
     3. Move the old one away, its sidecars first: a crash between leaves a database that is only older.
     4. Move the new one in.
     """
-    database = system.database_path
+    database = system.database
+    if not isinstance(database, Path):
+        raise CommandFailed(
+            "--replace puts a SQLite file in place; on PostgreSQL, create an empty database, name it in DATABASE_URL "
+            "and start the db-updater: it fills the database from its archive and the log",
+            USAGE,
+        )
     if not database.parent.is_dir():
         raise CommandFailed(f"there is no {database.parent}: set DATABASE_URL, or --data, to where the owner's is")
     with _owner_kept_out(database):

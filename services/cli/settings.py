@@ -12,7 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.cli.dev.state import DevState, running_state
 from services.cli.errors import USAGE, CommandFailed
-from services.common.settings import DatabaseUrl, RedisUrl, sqlite_path
+from services.common.database import Database, database_of
+from services.common.settings import DatabaseUrl, RedisUrl
 
 DATA_DIR: Final = Path("data")
 
@@ -30,7 +31,7 @@ class CliSettings(BaseSettings):
     read_service_url: str | None = Field(None, description="Base URL of the read service.")
     write_service_url: str | None = Field(None, description="Base URL of the write service.")
     owner_url: str | None = Field(None, description="Base URL of the db-updater's internal port.")
-    database_url: DatabaseUrl | None = Field(None, description="The owner's database: sqlite:///path or a bare path.")
+    database_url: DatabaseUrl | None = Field(None, description="The owner's database.", repr=False)
     archive_dir: Path | None = Field(None, description="The owner's archive; default: beside the database.")
     auth_keys_file: Path | None = Field(None, description="The keys that tokens are signed with.")
 
@@ -43,7 +44,7 @@ class System:
     read_url: str
     write_url: str
     owner_url: str
-    database_path: Path
+    database: Database
     archive_dir: Path
     auth_keys_file: Path
 
@@ -52,28 +53,28 @@ def find_system(data_dir: Path, settings: CliSettings | None = None) -> System:
     """Say where the system is: environment first, then the ``twitter dev`` on ``data_dir``, then the defaults."""
     chosen = settings or read_settings()
     running = running_state(data_dir) or DevState.at_usual_ports(data_dir)
-    database_path = sqlite_path(chosen.database_url) if chosen.database_url else Path(running.database_path)
+    database = database_of(chosen.database_url or running.database_url)
+    volume_dir = database.parent if isinstance(database, Path) else Path(running.volume_dir)
     return System(
         redis_url=chosen.redis_url or running.redis_url,
         read_url=(chosen.read_service_url or running.read_url).rstrip("/"),
         write_url=(chosen.write_service_url or running.write_url).rstrip("/"),
         owner_url=(chosen.owner_url or running.owner_url).rstrip("/"),
-        database_path=database_path,
-        archive_dir=chosen.archive_dir or database_path.parent / "archive",
+        database=database,
+        archive_dir=chosen.archive_dir or volume_dir / "archive",
         auth_keys_file=chosen.auth_keys_file or Path(running.auth_keys_file),
     )
 
 
 def system_of(state: DevState) -> System:
     """The system that a ``twitter dev`` has published, whatever the environment says."""
-    database_path = Path(state.database_path)
     return System(
         redis_url=state.redis_url,
         read_url=state.read_url,
         write_url=state.write_url,
         owner_url=state.owner_url,
-        database_path=database_path,
-        archive_dir=database_path.parent / "archive",
+        database=database_of(state.database_url),
+        archive_dir=Path(state.volume_dir) / "archive",
         auth_keys_file=Path(state.auth_keys_file),
     )
 

@@ -19,7 +19,7 @@ from services.cli.history import build_database, whole_log
 from services.cli.owner import fetch_snapshot
 from services.cli.settings import DATA_DIR, DataOption, System, find_system
 from services.common import projection, snapshot
-from services.common.database import open_reader
+from services.common.database import open_reader, shown
 from services.common.errors import OwnerUnavailable
 from services.common.log.client import EventLog
 
@@ -44,7 +44,7 @@ def verify(
 ) -> None:
     """Rebuild the database from archive and stream, and compare it with the owner's.
 
-    Takes a snapshot from the running db-updater, or copies its file when it is down; nothing is changed. Exit
+    Takes a snapshot from the running db-updater, or copies its database when it is down; nothing is changed. Exit
     code 1 if a table differs; the first keys that do are printed.
     """
     verification = run_verification(find_system(data_dir))
@@ -72,18 +72,17 @@ def run_verification(system: System) -> Verification:
 
 
 def _copy(system: System, target: Path) -> projection.AppliedState:
-    """A copy of the owner's database: from the owner, or of its file when it is down."""
+    """A copy of the owner's database: from the owner, or a copy made here when it is down."""
     try:
         fetch_snapshot(system.owner_url, target)
     except OwnerUnavailable as error:
-        if not system.database_path.exists():
+        if isinstance(system.database, Path) and not system.database.exists():
             raise CommandFailed(
-                f"{error}, and there is no {system.database_path}: start the db-updater, or set OWNER_URL or "
-                "DATABASE_URL",
+                f"{error}, and there is no {system.database}: start the db-updater, or set OWNER_URL or DATABASE_URL",
                 UNAVAILABLE,
             ) from error
-        say(f"{error}: its file {system.database_path} is compared instead")
-        snapshot.make(system.database_path, target)
+        say(f"{error}: its database {shown(system.database)} is compared instead")
+        snapshot.make(system.database, target)
     engine = open_reader(target)
     try:
         with engine.begin() as connection:

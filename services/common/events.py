@@ -23,12 +23,15 @@ USERNAME_PATTERN: Final = "^[A-Za-z0-9_]{1,30}$"
 CONTENT_CHARS_MAX: Final = 280
 NAME_CHARS_MAX: Final = 50
 BIO_CHARS_MAX: Final = 160
+EPOCH_MAX: Final = 2**31 - 1
 
 Id = Annotated[int, Meta(ge=1, le=POSITION_MAX)]
 FixtureId = Annotated[int, Meta(ge=1, le=FIXTURE_ID_MAX)]
 # Python's `$` also matches before a final newline, `\\Z` does not.
 Username = Annotated[str, Meta(pattern=USERNAME_PATTERN.replace("$", r"\Z"))]
-Content = Annotated[str, Meta(min_length=1, max_length=CONTENT_CHARS_MAX)]
+# Without NUL, which PostgreSQL cannot store: an entry that has one is a dead letter on every copy.
+_WITHOUT_NUL: Final = r"\A[^\0]*\Z"
+Content = Annotated[str, Meta(min_length=1, max_length=CONTENT_CHARS_MAX, pattern=_WITHOUT_NUL)]
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -42,7 +45,7 @@ class EpochStarted(Event, frozen=True):
     """The owner declares its state at the entry's ``prev`` the truth from which the log continues."""
 
     name: ClassVar[str] = "epoch_started"
-    epoch: Annotated[int, Meta(ge=1)]
+    epoch: Annotated[int, Meta(ge=1, le=EPOCH_MAX)]
 
 
 class UserCreated(Event, frozen=True):
@@ -146,8 +149,8 @@ class UserUpdated(Event, frozen=True):
 
     name: ClassVar[str] = "user_updated"
     user_id: Id
-    display_name: Annotated[str, Meta(max_length=NAME_CHARS_MAX)] | None = None
-    bio: Annotated[str, Meta(max_length=BIO_CHARS_MAX)] | None = None
+    display_name: Annotated[str, Meta(max_length=NAME_CHARS_MAX, pattern=_WITHOUT_NUL)] | None = None
+    bio: Annotated[str, Meta(max_length=BIO_CHARS_MAX, pattern=_WITHOUT_NUL)] | None = None
 
 
 class AccountDeleted(Event, frozen=True):

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.common.database_url import check_database_url
+
 USAGE_ERROR = 2
-_SQLITE_SCHEME = "sqlite:///"
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
@@ -30,20 +31,6 @@ def check_redis_url(url: str) -> str:
     return url
 
 
-def sqlite_path(database_url: str) -> Path:
-    """The file that ``sqlite:///relative``, ``sqlite:////absolute`` or a bare path names; ValueError for all else."""
-    text = database_url.removeprefix(_SQLITE_SCHEME)
-    is_file = text and not text.endswith("/") and not set(text) & set("?#\0") and ":memory:" not in text
-    if "://" in text or not is_file:
-        raise ValueError("must name a SQLite file: sqlite:///./data/twitter.db, sqlite:////abs/path.db or a bare path")
-    return Path(text)
-
-
-def _check_database_url(database_url: str) -> str:
-    sqlite_path(database_url)
-    return database_url
-
-
 def _check_networks(networks: str) -> str:
     try:
         for network in filter(None, map(str.strip, networks.split(","))):
@@ -54,7 +41,7 @@ def _check_networks(networks: str) -> str:
 
 
 RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
-DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
+DatabaseUrl = Annotated[str, AfterValidator(check_database_url)]
 Port = Annotated[int, Field(ge=0, le=65535, description="Port of the API; 0 takes a free one and logs it.")]
 MetricsPort = Annotated[
     int, Field(ge=0, le=65535, description="Port of the Prometheus metrics; 0 takes a free one and logs it.")

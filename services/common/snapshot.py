@@ -8,13 +8,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from sqlalchemy import insert, select
 from sqlalchemy.exc import DatabaseError
 
 from services.common import projection
-from services.common.database import open_reader
+from services.common.database import Database, open_reader, open_writer, vacuum_into
 from services.common.errors import StorageUnfit
 from services.common.fsync import fsync_path
+from services.common.models import Public
+
+_ROWS_PER_STEP: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +33,11 @@ class Snapshot:
     size_bytes: int
 
 
-def make(database: Path, target: Path) -> Snapshot:
-    """Copy a database that may be written meanwhile; ``target`` appears only whole and durable.
+def make(database: Database, target: Path) -> Snapshot:
+    """Copy a database that may be written meanwhile into a SQLite file, which appears only whole and durable.
 
-    1. ``VACUUM INTO`` a temporary name, one read transaction on a connection of its own (HAZARDS 18).
+    1. Copy to a temporary name, in one read transaction on a connection of its own: ``VACUUM INTO``, or from
+       PostgreSQL table by table.
     2. Read the position and the checksum from the copy.
     3. fsync, rename, fsync the directory.
 
@@ -42,7 +48,7 @@ def make(database: Path, target: Path) -> Snapshot:
     temporary = target.with_name(target.name + ".tmp")
     temporary.unlink(missing_ok=True)
     try:
-        _vacuum_into(database, temporary)
+        _copy(database, temporary)
         state = _applied(temporary)
         made = Snapshot(target, state.position, state.projection_version, _sha256(temporary), temporary.stat().st_size)
         fsync_path(temporary)
@@ -67,16 +73,21 @@ def verify(path: Path, sha256: str, position: int) -> Snapshot:
     return Snapshot(path, state.position, state.projection_version, found, path.stat().st_size)
 
 
-def _vacuum_into(database: Path, target: Path) -> None:
-    engine = open_reader(database)
+def _copy(database: Database, target: Path) -> None:
+    if isinstance(database, Path):
+        vacuum_into(database, target)
+        return
+    source, copy = open_reader(database), open_writer(target, "off")
     try:
-        with engine.connect() as connection:
-            # query_only forbids VACUUM INTO too, although it writes nothing to the database it reads.
-            connection.exec_driver_sql("PRAGMA query_only=0")
-            connection.exec_driver_sql("COMMIT")  # what SQLAlchemy began: VACUUM makes a transaction of its own
-            connection.exec_driver_sql("VACUUM INTO ?", (str(target),))
+        with source.begin() as reading, copy.begin() as writing:
+            Public.metadata.create_all(writing)
+            for table in Public.metadata.sorted_tables:
+                rows = reading.execution_options(yield_per=_ROWS_PER_STEP).execute(select(table))
+                for some in rows.mappings().partitions():
+                    writing.execute(insert(table), [dict(row) for row in some])
     finally:
-        engine.dispose()
+        source.dispose()
+        copy.dispose()
 
 
 def _applied(path: Path) -> projection.AppliedState:

@@ -145,10 +145,10 @@ def _open(settings: OwnerSettings, metrics: OwnerMetrics) -> Iterator[Parts]:
     """Open what the owner works on; closed in reverse order."""
     sqlite_version = check_sqlite()
     _logger.info("sqlite", version=sqlite_version, has_wal_fix=has_wal_fix(sqlite_library().sqlite_version_info))
-    volume = Volume(settings.database_path, settings.archive_directory)
+    volume = Volume(settings.database, settings.volume_directory, settings.archive_directory)
     with closing(volume), closing(EventLog(settings.redis_url)) as log:
         shelf = SnapshotShelf(
-            settings.database_path,
+            settings.database,
             settings.snapshot_directory,
             metrics,
             applied_position=lambda: volume.applied.position,

@@ -11,13 +11,12 @@ from services.common.errors import StorageUnfit
 
 
 class VolumeLock:
-    """Holds ``{database}.lock`` until closed or until the process ends, however it ends.
+    """Holds a file until closed or until the process ends, however it ends.
 
     Raises StorageUnfit, naming the holder, while another process holds it.
     """
 
-    def __init__(self, database: Path) -> None:
-        path = database.with_name(f"{database.name}.lock")
+    def __init__(self, path: Path) -> None:
         self._file = path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -26,7 +25,7 @@ class VolumeLock:
             holder = self._file.read().strip() or "another process"
             self._file.close()
             raise StorageUnfit(
-                f"{database} already has an owner ({holder}, see {path}): stop that one first, there must be one only"
+                f"{path.parent} already has an owner ({holder}, see {path}): stop that one first"
             ) from error
         self._file.truncate(0)
         self._file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")

@@ -278,7 +278,7 @@ class Owner:
         remedy = "; run `twitter restore`" if isinstance(error, BehindHorizon) else ""
         if remedy and self.position == BEGINNING:
             raise StorageUnfit(
-                f"{self._volume.database} is empty, and neither the archive nor the log holds the beginning "
+                f"{self._volume.name} is empty, and neither the archive nor the log holds the beginning "
                 f"({error}){remedy}"
             ) from error
         self._refusal = f"{error}{remedy}"

@@ -1,15 +1,14 @@
-"""The private tables: what users gave in confidence. They live in a file of their own, so no snapshot holds them."""
+"""The private tables: what users gave in confidence. They live in a place of their own, so no snapshot holds them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlmodel import col
 
-from services.common.database import empty_wal, erase_what_is_deleted, open_writer
+from services.common.database import Database, open_private_writer, purge
 from services.common.events import Event, Malformed, UserCreated, decode
 from services.common.ids import BEGINNING
 from services.common.log.append import AccountEvent
@@ -18,17 +17,11 @@ from services.common.log.entry import Entry
 from services.common.models import Credential, Private
 
 
-def private_path(database: Path) -> Path:
-    """Where the private tables of a database are: ``twitter.db`` -> ``twitter.private.db``."""
-    return database.with_name(f"{database.stem}.private.db")
-
-
 class PrivateTables:
     """Credentials by user id. Each call is one durable transaction and may be repeated."""
 
-    def __init__(self, path: Path) -> None:
-        self._engine = open_writer(path, "full")
-        erase_what_is_deleted(self._engine)
+    def __init__(self, database: Database) -> None:
+        self._engine = open_private_writer(database)
         with self._engine.begin() as connection:
             Private.metadata.create_all(connection)
 
@@ -76,11 +69,11 @@ class PrivateTables:
             last_id = found[-1]
 
     def purge(self) -> None:
-        """Leave nothing on disk of what was removed or replaced."""
-        empty_wal(self._engine)
+        """Leave as little as can be on disk of what was removed or replaced: in a SQLite file, nothing."""
+        purge(self._engine)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the place."""
         self._engine.dispose()
 
 

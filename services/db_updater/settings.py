@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from services.common.settings import DatabaseUrl, MetricsPort, Port, ServiceSettings, sqlite_path
+from services.common.database import Database, database_of
+from services.common.settings import DatabaseUrl, MetricsPort, Port, ServiceSettings
 
 
 class OwnerSettings(ServiceSettings):
@@ -15,7 +16,12 @@ class OwnerSettings(ServiceSettings):
     port: Port = 8002
     metrics_port: MetricsPort = 9102
     database_url: DatabaseUrl = Field(
-        "sqlite:///./data/twitter.db", description="The SQLite file, as sqlite:/// URL or as a bare path."
+        "sqlite:///./data/twitter.db",
+        description="The SQLite file, as sqlite:/// URL or as a bare path; or postgresql+psycopg://user@host/database.",
+        repr=False,  # may hold a password
+    )
+    volume_dir: Path | None = Field(
+        None, description="Where the owner's other files are; by default beside the SQLite file, `data` for PostgreSQL."
     )
     log_retention_seconds: int = Field(
         3600, ge=0, description="How long entries stay in the log after they were archived, for readers that lag."
@@ -24,23 +30,27 @@ class OwnerSettings(ServiceSettings):
         300, ge=10, description="How long the log is kept for a reader that has been given a snapshot."
     )
     snapshot_dir: Path | None = Field(
-        None, description="Where snapshots are made; by default `snapshots` beside the database."
+        None, description="Where snapshots are made; by default `snapshots` in VOLUME_DIR."
     )
-    archive_dir: Path | None = Field(
-        None, description="Where the archive is; by default `archive` beside the database."
-    )
+    archive_dir: Path | None = Field(None, description="Where the archive is; by default `archive` in VOLUME_DIR.")
 
     @property
-    def database_path(self) -> Path:
-        """The file that DATABASE_URL names."""
-        return sqlite_path(self.database_url)
+    def database(self) -> Database:
+        """What DATABASE_URL names."""
+        return database_of(self.database_url)
+
+    @property
+    def volume_directory(self) -> Path:
+        """VOLUME_DIR or its default."""
+        database = self.database
+        return self.volume_dir or (database.parent if isinstance(database, Path) else Path("data"))
 
     @property
     def snapshot_directory(self) -> Path:
         """SNAPSHOT_DIR or its default."""
-        return self.snapshot_dir or self.database_path.parent / "snapshots"
+        return self.snapshot_dir or self.volume_directory / "snapshots"
 
     @property
     def archive_directory(self) -> Path:
         """ARCHIVE_DIR or its default."""
-        return self.archive_dir or self.database_path.parent / "archive"
+        return self.archive_dir or self.volume_directory / "archive"

@@ -15,7 +15,7 @@ from anyio import to_thread
 from sqlalchemy.exc import DBAPIError
 
 from services.common import snapshot
-from services.common.database import is_environment_fault
+from services.common.database import Database, is_environment_fault
 from services.common.errors import OwnerUnavailable
 from services.common.snapshot import Snapshot
 from services.db_updater.metrics import OwnerMetrics
@@ -44,7 +44,7 @@ class SnapshotShelf:
 
     def __init__(
         self,
-        database: Path,
+        database: Database,
         directory: Path,
         metrics: OwnerMetrics,
         *,

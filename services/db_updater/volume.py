@@ -1,4 +1,4 @@
-"""Everything the owner keeps on disk: lock, public database, private tables, archive, reports of recoveries."""
+"""Everything the owner keeps: lock, public database, private tables, archive, reports of recoveries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sqlmodel import col
 
 from services.common import projection
 from services.common.archive import Archive
-from services.common.database import open_writer
+from services.common.database import Database, open_writer, shown
 from services.common.errors import FenceLost, StorageUnfit
 from services.common.events import Malformed, UserCreated, decode
 from services.common.ids import BEGINNING
@@ -34,7 +34,7 @@ from services.common.log.entry import Entry
 from services.common.models import Applied, DeadLetter, User
 from services.common.projection import AppliedBatch, AppliedState
 from services.db_updater.lock import VolumeLock
-from services.db_updater.private import PrivateTables, private_path
+from services.db_updater.private import PrivateTables
 from services.db_updater.reports import RecoveryReports
 
 _last_batch = Table(
@@ -48,21 +48,21 @@ _decoder = msgspec.msgpack.Decoder(list[Entry])
 
 
 class Volume:
-    """The owner's files, open for writing by this process alone.
+    """The owner's database and files, open for writing by this process alone.
 
     Opening creates what is missing. Raises StorageUnfit when another owner holds the volume, when the database was
     made by another projection version, or when the archive is damaged.
     """
 
-    def __init__(self, database: Path, archive_directory: Path) -> None:
-        self.database = database
-        with ExitStack() as opened, _translated(database):
-            database.parent.mkdir(parents=True, exist_ok=True)
-            opened.enter_context(closing(VolumeLock(database)))
+    def __init__(self, database: Database, directory: Path, archive_directory: Path) -> None:
+        self.name = shown(database)
+        with ExitStack() as opened, _translated(self.name):
+            directory.mkdir(parents=True, exist_ok=True)
+            opened.enter_context(closing(VolumeLock(_lock_path(database, directory))))
             self._engine = _open_database(database, opened)
-            self.private = opened.enter_context(closing(PrivateTables(private_path(database))))
+            self.private = opened.enter_context(closing(PrivateTables(database)))
             self.archive = opened.enter_context(closing(Archive(archive_directory)))
-            self.reports = RecoveryReports(database.parent / "recoveries")
+            self.reports = RecoveryReports(directory / "recoveries")
             self.applied = self._read_applied()
             """The prefix of the log that is committed; other threads may read it."""
             self._opened = opened.pop_all()
@@ -141,7 +141,7 @@ class Volume:
         mine = self.applied.fence
         guard = update(Applied).where(col(Applied.fence) == mine, col(Applied.position) == position).values(fence=mine)
         if connection.execute(guard).rowcount != 1:
-            raise FenceLost(f"{self.database} is no longer at position {position} under fence {mine}")
+            raise FenceLost(f"{self.name} is no longer at position {position} under fence {mine}")
 
     def _read_applied(self) -> AppliedState:
         with self._engine.begin() as connection:
@@ -149,13 +149,20 @@ class Volume:
 
 
 @contextmanager
-def _translated(database: Path) -> Iterator[None]:
+def _translated(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageUnfit(f"the volume of {database} cannot be used: {error}") from error
+        raise StorageUnfit(f"the volume of {name} cannot be used: {error}") from error
     except DBAPIError as error:
-        raise StorageUnfit(f"{database} cannot be opened: {error.orig}") from error
+        raise StorageUnfit(f"{name} cannot be opened: {error.orig}") from error
+
+
+def _lock_path(database: Database, directory: Path) -> Path:
+    """Beside a SQLite file, so that two volumes cannot share it; else on the volume."""
+    if isinstance(database, Path):
+        return database.with_name(f"{database.name}.lock")
+    return directory / "owner.lock"
 
 
 def created_user_id(position: int, payload: bytes) -> int:
@@ -171,7 +178,7 @@ def _exists(connection: Connection, user_id: int) -> bool:
     return connection.execute(select(col(User.id)).where(col(User.id) == user_id)).first() is not None
 
 
-def _open_database(database: Path, opened: ExitStack) -> Engine:
+def _open_database(database: Database, opened: ExitStack) -> Engine:
     engine = open_writer(database, "full")
     opened.callback(engine.dispose)
     with engine.begin() as connection:

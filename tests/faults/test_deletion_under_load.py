@@ -123,7 +123,7 @@ async def test_no_reader_serves_a_deleted_tweet_after_its_position(system: Syste
     assert not late
     system.wait_until_applied(max(load.deleted_at.values()))
     replicas = [next(system.directory.glob(f"{reader.name}/replica/*/replica-*.db")) for reader in system.readers]
-    for path in (system.database_path, *replicas):
+    for path in (system.database, *replicas):
         with database.open_reader(path).begin() as connection:
             _check_tables(connection, load)
 

@@ -67,7 +67,7 @@ def test_an_import_killed_in_the_middle_applies_every_row_once(fresh_system: Sys
     log.close()
     assert names["tweet_created"] == TWEETS
     assert names["user_created"] == PEOPLE
-    engine = open_reader(fresh_system.database_path)
+    engine = open_reader(fresh_system.database)
     with engine.begin() as connection:
         contents = Counter(connection.execute(select(col(Tweet.content))).scalars())
         assert set(contents.values()) == {2}

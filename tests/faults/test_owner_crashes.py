@@ -18,12 +18,12 @@ from services.common.ids import entry_id
 from services.common.log.append import AppendItem
 from services.common.log.client import EventLog
 from services.db_updater.applier import Step
+from tests.support.databases import database_in
 from tests.support.owner import (
     RunningOwner,
     append,
     archived,
     credentials,
-    database_path,
     following,
     rebuilt_hashes,
     reported,
@@ -102,7 +102,7 @@ def test_owner_killed_while_it_applies(tmp_path: Path, redis_server: RedisServer
         assert owner.volume.applied.entries == 1 + len(appended.positions)
     entries = archived(directory)
     assert [entry.position for entry in entries] == [started_at, *appended.positions]
-    assert table_hashes(database_path(directory)) == rebuilt_hashes(entries, tmp_path / "rebuilt.db")
+    assert table_hashes(database_in(directory)) == rebuilt_hashes(entries, tmp_path / "rebuilt.db")
     assert credentials(directory) == {
         appended.ada: "ada@example.com",
         appended.bob: "bob@example.com",
@@ -136,7 +136,7 @@ def test_owner_killed_while_it_recovers(tmp_path: Path, redis_server: RedisServe
         ada, kept = append(log, user("ada"), tweet(1))
         lost = lose_after(kept, log, owner, redis_server)
     discarded = append(log, user("eve"), tweet(ada), user("bob"))
-    held = table_hashes(database_path(directory))
+    held = table_hashes(database_in(directory))
 
     process = killed_owner(directory, redis_server, step)
     process.start()
@@ -149,7 +149,7 @@ def test_owner_killed_while_it_recovers(tmp_path: Path, redis_server: RedisServe
     *entries, summary = reported(directory)
     assert [entry["position"] for entry in entries] == discarded
     assert (summary["epoch"], summary["base_position"]) == (2, lost[-1])
-    assert table_hashes(database_path(directory)) == held
+    assert table_hashes(database_in(directory)) == held
     assert log.status().epoch == 2
     assert log.status().length == 1
     with redis_server.client() as redis:
@@ -170,12 +170,12 @@ def test_owner_killed_and_redis_emptied_at_the_same_time(
     process = killed_owner(directory, redis_server, step)
     process.start()
     assert process.wait() == -signal.SIGKILL
-    held = table_hashes(database_path(directory))
+    held = table_hashes(database_in(directory))
     redis_server.flush()
     with following(directory, redis_server.url) as owner:
         owner.wait_until_epoch(2)
     entries = archived(directory)
-    assert table_hashes(database_path(directory)) == held == rebuilt_hashes(entries, tmp_path / "rebuilt.db")
+    assert table_hashes(database_in(directory)) == held == rebuilt_hashes(entries, tmp_path / "rebuilt.db")
     accounts = set(credentials(directory))
     with redis_server.client() as redis:
         assert set(redis.keys("cred:*")) == {keys.credential(user_id).encode() for user_id in accounts}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.common import keys
+from services.common.database import private_path
 from services.common.errors import FenceLost, LogForked, StorageUnfit
 from services.common.events import AccountDeleted, TweetCreated, UserReinstated, UserSuspended, UserUpdated
 from services.common.ids import entry_id
@@ -17,7 +18,6 @@ from services.common.log.append import AppendItem, CredentialChange
 from services.common.log.client import EventLog
 from services.common.log.subscription import Subscription
 from services.db_updater.applier import Step
-from services.db_updater.private import private_path
 from tests.support.owner import (
     append,
     archived,

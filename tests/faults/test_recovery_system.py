@@ -99,12 +99,12 @@ async def test_redis_comes_back_with_less_than_it_had_acknowledged(
     assert [service.pid for service in services] == pids
 
     recovery = system.owner.http.get("/internal/position").json()["last_recovery"]
-    *discarded, summary = reported(system.database_path.parent)
+    *discarded, summary = reported(system.owner_directory)
     assert summary == recovery
     assert recovery["base_position"] >= applied
     assert [entry["position"] for entry in discarded][: len(fork)] == fork
     assert fork or not discarded
-    with database.open_reader(system.database_path).begin() as connection:
+    with database.open_reader(system.database).begin() as connection:
         tweets = {row[0]: row[1] for row in connection.execute(select(col(Tweet.id), col(Tweet.content)))}
         users = {row[0]: row[1] for row in connection.execute(select(col(User.id), col(User.username)))}
     missing = {tweet_id for tweet_id in load.tweets if tweets.get(tweet_id) != load.tweets[tweet_id]}
@@ -115,8 +115,8 @@ async def test_redis_comes_back_with_less_than_it_had_acknowledged(
     assert not unwritten & set(tweets.values())
     assert users == {ada: "ada", bob: "bob"}
 
-    hashes = table_hashes(system.database_path)
-    assert hashes == rebuilt_hashes(archived(system.database_path.parent), tmp_path / "rebuilt.db")
+    hashes = table_hashes(system.database)
+    assert hashes == rebuilt_hashes(archived(system.owner_directory), tmp_path / "rebuilt.db")
     for reader in system.readers:
         assert replica_hashes(reader) == hashes
     check_names(system, users)

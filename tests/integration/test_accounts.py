@@ -354,7 +354,8 @@ def test_no_secret_is_on_disk_but_in_the_owners_private_file(tmp_path: Path) -> 
         eventually(lambda: not holders(tmp_path, first.email, first.email_hmac))
         assert not holders(tmp_path, PASSWORD, *tokens)
         private = {kept.email, kept.email_hmac, str(kept.password_hash)}
-        assert {name.partition("-")[0] for name in holders(tmp_path, *private)} == {"twitter.private.db"}
+        private_file = {"twitter.private.db"} if isinstance(system.database, Path) else set()
+        assert {name.partition("-")[0] for name in holders(tmp_path, *private)} == private_file
         gone = system.write.delete("/users/me", headers=ada.headers)
         system.wait_until_applied(int(gone.headers["X-Log-Position"]))
         eventually(lambda: not holders(tmp_path, *private), describe=lambda: holders(tmp_path, *private))

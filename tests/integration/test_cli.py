@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from services.cli.main import app
 from services.common.database import open_writer
 from services.common.models import Tweet, User
+from tests.support.databases import database_url
 from tests.support.process import REPOSITORY, Program
 from tests.support.system import System
 from tests.support.wait import eventually
@@ -30,7 +31,8 @@ def _environment(system: System) -> dict[str, str]:
         "READ_SERVICE_URL": system.readers[0].url,
         "WRITE_SERVICE_URL": system.writers[0].url,
         "OWNER_URL": system.owner.url,
-        "DATABASE_URL": str(system.database_path),
+        "DATABASE_URL": database_url(system.owner_directory),
+        "ARCHIVE_DIR": str(system.owner_directory / "archive"),
     }
 
 
@@ -135,7 +137,7 @@ def test_a_damaged_database_is_found_replaced_and_served_again(fresh_system: Sys
 
     fresh_system.owner.terminate()
     tweet_ids = [tweet.json()["id"] for tweet in tweets]
-    engine = open_writer(fresh_system.database_path, "full")
+    engine = open_writer(fresh_system.database, "full")
     with engine.begin() as connection:
         connection.execute(update(Tweet).where(col(Tweet.id) == tweet_ids[0]).values(likes=7))
         connection.execute(delete(Tweet).where(col(Tweet.id) == tweet_ids[1]))

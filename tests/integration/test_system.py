@@ -164,7 +164,7 @@ async def test_two_thousand_concurrent_requests_are_in_the_database_once(system:
     assert len(unacknowledged) <= done.unknown
     for entry in unacknowledged.values():
         done.learn(entry)
-    with database.open_reader(system.database_path).begin() as connection:
+    with database.open_reader(system.database).begin() as connection:
         _check_rows(connection, done, before)
 
 

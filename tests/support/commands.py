@@ -13,6 +13,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from services.cli.main import app
+from tests.support.databases import database_url
 from tests.support.process import INHERITED, REPOSITORY
 from tests.support.system import System
 
@@ -24,7 +25,8 @@ def environment_of(system: System) -> dict[str, str]:
         "READ_SERVICE_URL": system.readers[0].url,
         "WRITE_SERVICE_URL": system.writers[0].url,
         "OWNER_URL": system.owner.url,
-        "DATABASE_URL": str(system.database_path),
+        "DATABASE_URL": database_url(system.owner_directory),
+        "ARCHIVE_DIR": str(system.owner_directory / "archive"),
     }
 
 

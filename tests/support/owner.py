@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from services.common import projection
 from services.common.archive import read_archive
-from services.common.database import open_reader, open_writer
+from services.common.database import Database, open_reader, open_writer
 from services.common.events import TweetCreated, UserCreated
 from services.common.log.append import AppendItem, CredentialClaim
 from services.common.log.client import EventLog
@@ -23,8 +23,8 @@ from services.common.log.entry import Entry
 from services.common.models import Credential
 from services.db_updater.metrics import OwnerMetrics
 from services.db_updater.owner import Owner
-from services.db_updater.private import private_path
 from services.db_updater.volume import Volume
+from tests.support.databases import database_in, open_private_reader
 from tests.support.wait import eventually
 
 REBUILD_BATCH_ENTRIES = 11
@@ -116,8 +116,10 @@ def following(
 
 
 def database_path(directory: Path) -> Path:
-    """Where an owner of this directory keeps the public database."""
-    return directory / "twitter.db"
+    """Where an owner of this directory keeps the public database, in a test that is about SQLite files."""
+    path = database_in(directory)
+    assert isinstance(path, Path)
+    return path
 
 
 def archive_path(directory: Path) -> Path:
@@ -127,7 +129,7 @@ def archive_path(directory: Path) -> Path:
 
 def open_volume(directory: Path) -> Volume:
     """The files of this directory, as their owner opens them."""
-    return Volume(database_path(directory), archive_path(directory))
+    return Volume(database_in(directory), directory, archive_path(directory))
 
 
 def user(name: str, **more: Any) -> AppendItem:
@@ -161,9 +163,9 @@ def reported(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
-def table_hashes(path: Path) -> dict[str, str]:
-    """The hashes of the public tables in a database file."""
-    engine = open_reader(path)
+def table_hashes(database: Database) -> dict[str, str]:
+    """The hashes of the public tables in a database."""
+    engine = open_reader(database)
     try:
         with engine.begin() as connection:
             return projection.table_hashes(connection)
@@ -184,7 +186,7 @@ def rebuilt_hashes(entries: list[Entry], scratch: Path) -> dict[str, str]:
 
 def credentials(directory: Path) -> dict[int, str]:
     """The e-mail of each user in the private tables of this directory."""
-    engine = open_reader(private_path(database_path(directory)))
+    engine = open_private_reader(database_in(directory))
     try:
         with engine.begin() as connection:
             rows = connection.execute(select(Credential.user_id, Credential.email))  # type: ignore[call-overload]

@@ -9,6 +9,8 @@ from typing import Any, Final, Self
 
 import httpx
 
+from services.common.database import Database
+from tests.support.databases import database_in, database_url
 from tests.support.process import Program, ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.wait import PATIENCE_SECONDS, eventually
@@ -34,9 +36,14 @@ class System:
         self.writers = [self.new_writer(f"writer-{number}") for number in range(1, writers + 1)]
 
     @property
-    def database_path(self) -> Path:
-        """The owner's database file."""
-        return self.directory / "owner" / "twitter.db"
+    def owner_directory(self) -> Path:
+        """Where the owner's files are."""
+        return self.directory / "owner"
+
+    @property
+    def database(self) -> Database:
+        """The owner's database."""
+        return database_in(self.owner_directory)
 
     @property
     def read(self) -> httpx.Client:
@@ -50,7 +57,8 @@ class System:
 
     def new_owner(self, name: str) -> ServiceProcess:
         """A db-updater on the database of this system, not started; there may be only one."""
-        return self._service(name, "services.db_updater", {"DATABASE_URL": str(self.database_path)})
+        own = {"DATABASE_URL": database_url(self.owner_directory), "VOLUME_DIR": str(self.owner_directory)}
+        return self._service(name, "services.db_updater", own)
 
     def new_reader(self, name: str) -> ServiceProcess:
         """One more read service, not started; append it to ``readers`` to have it waited for and closed."""

@@ -24,7 +24,8 @@ STATE = DevState(
     read_url="http://127.0.0.1:7002",
     write_url="http://127.0.0.1:7003",
     owner_url="http://127.0.0.1:7004",
-    database_path="/somewhere/twitter.db",
+    database_url="/somewhere/twitter.db",
+    volume_dir="/somewhere",
     auth_keys_file="/somewhere/keys/auth_keys.json",
     pids={"read": 42},
 )
@@ -41,7 +42,7 @@ def test_without_anything_the_usual_ports_are_used(tmp_path: Path) -> None:
     system = find_system(tmp_path)
     assert (system.redis_url, system.read_url) == ("redis://localhost:6379", "http://localhost:8000")
     assert (system.write_url, system.owner_url) == ("http://localhost:8001", "http://localhost:8002")
-    assert (system.database_path, system.archive_dir) == (tmp_path / "twitter.db", tmp_path / "archive")
+    assert (system.database, system.archive_dir) == (tmp_path / "twitter.db", tmp_path / "archive")
 
 
 def test_a_running_dev_is_found_without_settings(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_the_environment_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
         write_state(tmp_path, STATE)
         system = find_system(tmp_path)
     assert system.owner_url == "http://elsewhere:1"
-    assert (system.database_path, system.archive_dir) == (Path("/data/other.db"), Path("/data/archive"))
+    assert (system.database, system.archive_dir) == (Path("/data/other.db"), Path("/data/archive"))
     assert system.read_url == STATE.read_url
 
 

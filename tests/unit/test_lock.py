@@ -62,7 +62,7 @@ def declared(extra: str) -> Iterator[Requirement]:
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: "-".join(list(machine.values())[1:]))
-@pytest.mark.parametrize(("lock", "extra"), [(RUNTIME, "cli"), (DEVELOPMENT, "dev")])
+@pytest.mark.parametrize(("lock", "extra"), [(RUNTIME, "cli"), (RUNTIME, "postgresql"), (DEVELOPMENT, "dev")])
 def test_the_lock_has_what_is_declared_and_only_where_it_is(lock: str, extra: str, machine: dict[str, str]) -> None:
     """A package with a marker (pysqlite3 has no wheel for every machine) is locked with the same marker."""
     versions = locked_versions(lock, machine)

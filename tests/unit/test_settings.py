@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import Field, SecretStr, ValidationError
+from sqlalchemy import URL
 
-from services.common.settings import MetricsPort, Port, PublicSettings, load, sqlite_path
+from services.common.database import database_of, shown
+from services.common.settings import MetricsPort, Port, PublicSettings, load
 
 
 class Settings(PublicSettings):
@@ -37,13 +39,13 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_database_is_named_by_url_or_by_path(url: str, path: str) -> None:
     """Both forms that the seed's users know."""
-    assert sqlite_path(url) == Path(path)
+    assert database_of(url) == Path(path)
 
 
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql+psycopg://user:password@host/db",
+        "mysql://user:password@host/db",
         "sqlite+aiosqlite:///twitter.db",
         "sqlite://",
         "sqlite:///",
@@ -56,9 +58,28 @@ def test_a_database_is_named_by_url_or_by_path(url: str, path: str) -> None:
     ],
 )
 def test_any_other_database_is_refused(url: str) -> None:
-    """In memory there would be nothing after a restart; PostgreSQL is not there yet."""
+    """In memory there would be nothing after a restart; another server speaks another SQL."""
     with pytest.raises(ValueError, match="must name a SQLite file"):
-        sqlite_path(url)
+        database_of(url)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "postgresql", "postgres"])
+def test_postgresql_is_named_by_its_url(scheme: str) -> None:
+    """As the server's own tools name it, too; there is one driver. Its password is not shown."""
+    database = database_of(f"{scheme}://ann:hunter2@db.example:5433/twitter?sslmode=require")
+    assert isinstance(database, URL)
+    assert (database.drivername, database.host, database.port) == ("postgresql+psycopg", "db.example", 5433)
+    assert (database.database, database.password, database.query["sslmode"]) == ("twitter", "hunter2", "require")
+    assert shown(database) == "postgresql+psycopg://ann:***@db.example:5433/twitter?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://", "postgresql://host", "postgresql+asyncpg://host/db", "postgres://h:x/db"]
+)
+def test_postgresql_without_a_database_or_by_another_driver_is_refused(url: str) -> None:
+    """The server would otherwise take the user's name for the database."""
+    with pytest.raises(ValueError, match="must look like postgresql"):
+        database_of(url)
 
 
 def test_the_environment_is_read_by_the_name_of_the_field(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,6 @@ from services.cli.dev.state import sole_supervisor, write_state
 from services.cli.dev.supervisor import Supervisor
 from services.cli.errors import CommandFailed
 from services.cli.settings import DATA_DIR, DataOption, read_settings
-from services.common.settings import sqlite_path
 
 PORTS: Final = Ports()
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -62,7 +61,7 @@ def dev(
             data_dir,
             ports,
             redis_url=settings.redis_url,
-            database_path=sqlite_path(settings.database_url) if settings.database_url else None,
+            database_url=settings.database_url,
             secrets=keep_secrets(data_dir / "keys"),
             log_level=log_level,
         )

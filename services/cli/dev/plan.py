@@ -16,6 +16,7 @@ from services.cli.dev.probes import http_readiness, redis_readiness
 from services.cli.dev.redis_server import find_server, server_command
 from services.cli.dev.secrets import Secrets
 from services.cli.dev.state import DevState
+from services.common.database_url import is_postgresql, sqlite_path
 
 OWNER: Final = "db-updater"
 METRICS_PORTS: Final = {"read": 9100, "write": 9101, OWNER: 9102}
@@ -44,7 +45,7 @@ def make_plan(
     ports: Ports,
     *,
     redis_url: str | None,
-    database_path: Path | None,
+    database_url: str | None,
     secrets: Secrets,
     log_level: str,
 ) -> Plan:
@@ -60,12 +61,14 @@ def make_plan(
         redis_url = f"redis://{HOST}:{redis_port}"
         command = server_command(find_server(), redis_port, data_dir / "redis")
         stages.append((Part("redis", command, redis_readiness(redis_url)),))
+    database_url, volume_dir = _database(database_url, data_dir)
     state = DevState(
         redis_url=redis_url,
         read_url=_url(required(ports.read, "read", "--read-port")),
         write_url=_url(required(ports.write, "write", "--write-port")),
         owner_url=_url(required(ports.owner, OWNER, "--owner-port")),
-        database_path=str((database_path or data_dir / "twitter.db").absolute()),
+        database_url=database_url,
+        volume_dir=str(volume_dir.absolute()),
         auth_keys_file=str(secrets.auth_keys_file.absolute()),
         metrics_urls={name: _url(preferred(port)) + "/metrics" for name, port in METRICS_PORTS.items()},
         supervisor_pid=os.getpid(),
@@ -78,7 +81,7 @@ def _services(data_dir: Path, state: DevState, secrets: Secrets, log_level: str)
     """The owner, the read and the write service."""
     told_to_all = {
         "REDIS_URL": state.redis_url,
-        "DATABASE_URL": f"sqlite:///{state.database_path}",
+        "DATABASE_URL": state.database_url,
         "HOST": HOST,
         "LOG_LEVEL": log_level,
         "LOG_FORMAT": "json",
@@ -88,7 +91,7 @@ def _services(data_dir: Path, state: DevState, secrets: Secrets, log_level: str)
     told_to_read = {"OWNER_URL": state.owner_url, "REPLICA_DIR": str(data_dir / "replica"), **keys}
     told_to_write = {"READ_SERVICE_URL": state.read_url, "EMAIL_HASH_KEY": secrets.email_hash_key, **keys}
     return (
-        _service(OWNER, "services.db_updater", state.owner_url, state, told_to_all),
+        _service(OWNER, "services.db_updater", state.owner_url, state, told_to_all | {"VOLUME_DIR": state.volume_dir}),
         _service("read", "services.read", state.read_url, state, told_to_all | told_to_read),
         _service("write", "services.write", state.write_url, state, told_to_all | told_to_write),
     )
@@ -97,6 +100,14 @@ def _services(data_dir: Path, state: DevState, secrets: Secrets, log_level: str)
 def _service(name: str, module: str, url: str, state: DevState, told: Mapping[str, str]) -> Part:
     ports = {"PORT": _port_of(url), "METRICS_PORT": _port_of(state.metrics_urls[name])}
     return Part(name, (sys.executable, "-m", module), http_readiness(url), {**told, **ports})
+
+
+def _database(given_url: str | None, data_dir: Path) -> tuple[str, Path]:
+    """The database, named so that the working directory does not matter, and where the owner's other files are."""
+    if given_url and is_postgresql(given_url):
+        return given_url, data_dir
+    path = sqlite_path(given_url) if given_url else data_dir / "twitter.db"
+    return str(path.absolute()), path.parent
 
 
 def _url(port: int) -> str:

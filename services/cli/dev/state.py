@@ -28,7 +28,8 @@ class DevState(msgspec.Struct, frozen=True, kw_only=True):
     read_url: str
     write_url: str
     owner_url: str
-    database_path: str
+    database_url: str
+    volume_dir: str
     auth_keys_file: str
     metrics_urls: dict[str, str] = {}
     supervisor_pid: int = 0
@@ -42,7 +43,8 @@ class DevState(msgspec.Struct, frozen=True, kw_only=True):
             read_url="http://localhost:8000",
             write_url="http://localhost:8001",
             owner_url="http://localhost:8002",
-            database_path=str(data_dir / "twitter.db"),
+            database_url=str(data_dir / "twitter.db"),
+            volume_dir=str(data_dir),
             auth_keys_file=str(data_dir / "keys" / "auth_keys.json"),
         )
 

@@ -27,7 +27,7 @@ def parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     return Entry(
         position=position_from_entry_id(entry_id.decode()),
         prev=_integer(fields.get(b"p"), otherwise=-1),
-        name=fields.get(b"e", b"").decode(errors="replace"),
+        name=fields.get(b"e", b"").decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}"),
         version=_integer(fields.get(b"v"), otherwise=0),
         payload=fields.get(b"d", b""),
     )

@@ -9,7 +9,7 @@ from typing import Any, Self
 from sqlalchemy import CompoundSelect, Engine, Select, select
 from sqlmodel import col
 
-from services.common.database import DriverError, is_environment_fault
+from services.common.database import is_environment_fault, paramstyle
 from services.common.errors import StoreUnavailable
 from services.common.models import Applied
 
@@ -33,7 +33,8 @@ class Reader:
         self._checked_out = engine.raw_connection()
         self._connection: Any = self._checked_out.driver_connection
         dialect: Any = type(engine.dialect)
-        self._dialect = dialect(paramstyle="named")
+        self._dialect = dialect(paramstyle=paramstyle(engine))
+        self._error: type[Exception] = engine.dialect.loaded_dbapi.Error
         self._compiled: dict[Statement, tuple[str, dict[str, object]]] = {}
 
     def __enter__(self) -> Self:
@@ -62,8 +63,7 @@ class Reader:
         try:
             yield self.position()
         finally:
-            if self._connection.in_transaction:  # a failing disk may have ended it
-                self._run("COMMIT", {})
+            self._commit()
 
     def close(self) -> None:
         """Give the connection back to the engine."""
@@ -71,12 +71,21 @@ class Reader:
 
     def _run(self, text: str, parameters: dict[str, object]) -> list[Row]:
         try:
-            rows: list[Row] = self._connection.execute(text, parameters).fetchall()
-        except DriverError as error:
+            cursor = self._connection.execute(text, parameters)
+            return cursor.fetchall() if cursor.description else []
+        except self._error as error:
             if is_environment_fault(error):
                 raise StoreUnavailable(str(error)) from error
             raise
-        return rows
+
+    def _commit(self) -> None:
+        """End the transaction, which a failing disk may have ended already."""
+        try:
+            self._connection.commit()
+        except self._error as error:
+            if is_environment_fault(error):
+                raise StoreUnavailable(str(error)) from error
+            raise
 
     def _compile(self, statement: Statement) -> tuple[str, dict[str, object]]:
         """The text and the values that are part of the statement itself (SQLAlchemy binds an OFFSET 0, for one)."""

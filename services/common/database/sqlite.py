@@ -1,4 +1,4 @@
-"""The one module that knows SQLite: which library, how a file is opened, and what its pragmas mean.
+"""SQLite: which library, how a file is opened, and what its pragmas mean.
 
 SQLite before 3.51.3 (3.50.7, 3.44.6) can corrupt a WAL file when two connections write or checkpoint at once.
 So one connection writes a file, and it alone checkpoints; all others are ``query_only`` and never checkpoint.
@@ -9,10 +9,9 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from services.common.errors import StorageUnfit
@@ -22,6 +21,7 @@ try:
 except ImportError:
     _bundled = None
 
+NAME: Final = "sqlite"
 SQLITE_VERSION_MIN: Final = (3, 37, 0)  # VACUUM INTO, WITHOUT ROWID, upsert, RETURNING, row values
 _ENVIRONMENT_FAULTS: Final = (
     sqlite3.SQLITE_PERM,
@@ -36,11 +36,6 @@ _ENVIRONMENT_FAULTS: Final = (
 BUSY_TIMEOUT_MS: Final = 5_000
 READER_BUSY_TIMEOUT_MS: Final = 250  # a writer in WAL mode locks no reader out, so this is a fault, and somebody waits
 CACHE_KIB: Final = 16_384
-
-Durability = Literal["full", "off"]
-
-DriverError: Final[type[Exception]] = sqlite3.Error if _bundled is None else _bundled.Error
-"""What the driver's own connection raises."""
 
 
 def sqlite_library() -> ModuleType:
@@ -67,22 +62,14 @@ def has_wal_fix(version: tuple[int, ...]) -> bool:
     return version >= fixed_series.get((version[0], version[1]), (3, 51, 3))
 
 
-def is_environment_fault(error: BaseException | None) -> bool:
-    """Whether disk, memory or a lock failed, so that the same may succeed later; all else is a bug or damage.
-
-    Takes the driver's error, or SQLAlchemy's around it.
-    """
-    if isinstance(error, DBAPIError):
-        error = error.orig
+def is_fault(error: object) -> bool:
+    """Whether disk, memory or a lock failed, so that the same may succeed later; all else is a bug or damage."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code & 0xFF in _ENVIRONMENT_FAULTS
 
 
-def open_writer(path: Path, durability: Durability) -> Engine:
-    """Open a file for its one writer: one connection, ``BEGIN IMMEDIATE``, WAL, automatic checkpoints.
-
-    ``full`` survives a power cut (the owner); ``off`` is for copies that are thrown away at a crash (replicas).
-    """
+def open_writer(path: Path, durability: str) -> Engine:
+    """Open a file for its one writer: one connection, ``BEGIN IMMEDIATE``, WAL, automatic checkpoints."""
     check_sqlite()
     engine = create_engine(
         f"sqlite:///{path}",
@@ -111,14 +98,37 @@ def open_reader(path: Path) -> Engine:
     return engine
 
 
-def erase_what_is_deleted(engine: Engine) -> None:
-    """From now on overwrite deleted rows in the file of ``open_writer``, instead of leaving them on free pages."""
+def open_private_writer(database: Path) -> Engine:
+    """Open the file for what is in no snapshot, beside the file of ``open_writer``.
+
+    Deleted rows are overwritten in it, instead of being left on free pages.
+    """
+    engine = open_writer(private_path(database), "full")
     _run(engine, "PRAGMA secure_delete=ON")
+    return engine
 
 
-def empty_wal(engine: Engine) -> None:
+def private_path(database: Path) -> Path:
+    """Where the private tables of a database are: ``twitter.db`` -> ``twitter.private.db``."""
+    return database.with_name(f"{database.stem}.private.db")
+
+
+def purge(engine: Engine) -> None:
     """Bring the file of ``open_writer`` up to date and cut its WAL to nothing: that holds what pages were before."""
     _run(engine, "PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def vacuum_into(path: Path, target: Path) -> None:
+    """Copy a file that may be written meanwhile, in one read transaction (HAZARDS 18)."""
+    engine = open_reader(path)
+    try:
+        with engine.connect() as connection:
+            # query_only forbids VACUUM INTO too, although it writes nothing to the database it reads.
+            connection.exec_driver_sql("PRAGMA query_only=0")
+            connection.exec_driver_sql("COMMIT")  # what SQLAlchemy began: VACUUM makes a transaction of its own
+            connection.exec_driver_sql("VACUUM INTO ?", (str(target),))
+    finally:
+        engine.dispose()
 
 
 def _run(engine: Engine, pragma: str) -> None:
