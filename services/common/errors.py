@@ -7,6 +7,7 @@ TwitterError
 │   ├── WritesRefused          the log answered and refuses writes for now (halted, not started, ...)
 │   │   └── DeadlinePassed         the append came too late and was never carried out
 │   ├── OutcomeUnknown         the append may or may not have happened
+│   ├── Overloaded             more waits here than can be done in time
 │   ├── OwnerUnavailable       the db-updater did not answer
 │   ├── PositionNotReached     a read asked for a position this replica has not applied in time
 │   └── StoreUnavailable       disk, memory or a lock of the database failed
@@ -71,6 +72,12 @@ class OutcomeUnknown(OperationalError):
     """The append was sent, no answer came back and none could be obtained: it may have happened."""
 
     code = "outcome_unknown"
+
+
+class Overloaded(OperationalError):
+    """A bound on what waits here is reached; nothing was done."""
+
+    code = "overloaded"
 
 
 class OwnerUnavailable(OperationalError):

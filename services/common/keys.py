@@ -1,6 +1,6 @@
 """The names of everything this project keeps in Redis. append.lua receives them from here.
 
-Only ``tweet:{id}`` has a time to live; ``volatile-lru`` may evict nothing that correctness needs.
+Only ``tweet:{id}`` and ``limit:`` have a time to live; ``volatile-lru`` may evict nothing that correctness needs.
 """
 
 from __future__ import annotations
@@ -33,8 +33,16 @@ TWEET_PREFIX: Final = "tweet:"
 DELETED: Final = "log:deleted"
 """Sorted set of ``{tweet id}:{user id}``: every deletion that the log holds, by its position; trimmed with it."""
 
+LIMIT_PREFIX: Final = "limit:"
+"""``limit:{limit}:{window}:{subject}`` -> requests leased or admitted in this window, in CACHE_URL's Redis. Expires."""
+
 OWNER_GROUP: Final = "db-updater"
 """The consumer group that shows the owner's progress to standard tools; nothing reads through it."""
+
+
+def limit(name: str, window: int, subject: str) -> str:
+    """The key of what a subject has used of a limit in a window."""
+    return f"{LIMIT_PREFIX}{name}:{window}:{subject}"
 
 
 def credential(user_id: int) -> str:

@@ -31,9 +31,14 @@ def check_redis_url(url: str) -> str:
     return url
 
 
+def split_list(text: str) -> list[str]:
+    """The items of a setting that is a list: with commas, and spaces if you like."""
+    return [item for item in map(str.strip, text.split(",")) if item]
+
+
 def _check_networks(networks: str) -> str:
     try:
-        for network in filter(None, map(str.strip, networks.split(","))):
+        for network in split_list(networks):
             ip_network(network)
     except ValueError:
         raise ValueError("must be addresses or networks with commas, such as 10.0.0.0/8, 192.0.2.7") from None
@@ -83,6 +88,20 @@ class PublicSettings(ServiceSettings):
     """What every service is told whose port strangers reach."""
 
     trusted_proxies: TrustedProxies = ""
+    cache_url: RedisUrl | None = Field(
+        None,
+        description="A Redis that may lose everything, for what is not the log; without it REDIS_URL's is used.",
+        repr=False,  # may hold a password
+    )
+    account_requests_per_second: int = Field(
+        0, ge=0, description="Limit for each account, counted over 10 seconds; 0: none. See the page on the API."
+    )
+    address_requests_per_second: int = Field(
+        0, ge=0, description="Limit for each address whose requests have no good token, over 10 seconds; 0: none."
+    )
+    requests_in_flight_max: int = Field(
+        2000, ge=1, description="Requests under way in this process at most; more are 503 `overloaded` at once."
+    )
 
 
 SettingsType = TypeVar("SettingsType", bound=ServiceSettings)

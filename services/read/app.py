@@ -20,6 +20,7 @@ from services.common.errors import InvariantError
 from services.common.log.client import EventLog
 from services.common.log.credentials import CredentialLookups
 from services.common.telemetry import MetricsServer, create_registry
+from services.common.web import RequestLimits
 from services.common.web import create_app as create_web_app
 from services.common.web.lifecycle import terminate_self
 from services.read.follower import Follower
@@ -49,6 +50,12 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
     auth_metrics = AuthMetrics(registry)
     store = Store(Cache(settings.cache_bytes_max))
     CacheMetrics(store.cache, registry)
+    limits = RequestLimits(
+        "read",
+        settings,
+        registry,
+        account=lambda header: app.state.authentication.account(header),  # noqa: PLW0108 - made by the lifespan
+    )
     metrics.applied_position.set_function(lambda: store.applied.value)
 
     @asynccontextmanager
@@ -69,9 +76,11 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
                 store, fresh, metrics, min_position_wait_seconds=settings.min_position_wait_seconds
             )
             credentials = CredentialLookups(settings.redis_url)
-            authentication = Authentication.with_keys_of(settings.auth_keys_file, auth_metrics)
+            authentication = app.state.authentication = Authentication.with_keys_of(
+                settings.auth_keys_file, auth_metrics
+            )
             app.state.own_accounts = OwnAccounts(authentication, credentials)
-            async with aclosing(fresh), aclosing(credentials), _following(follower, app.state.lifecycle.fail):
+            async with limits, aclosing(fresh), aclosing(credentials), _following(follower, app.state.lifecycle.fail):
                 yield
 
     def age() -> Sequence[tuple[bytes, bytes]]:
@@ -86,6 +95,8 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
         readiness=lambda: app.state.follower.readiness(),  # noqa: PLW0108 - made by the lifespan
         registry=registry,
         extra_headers=age,
+        limits=limits,
+        in_flight_max=settings.requests_in_flight_max,
         stop=stop,
     )
     app.include_router(router)

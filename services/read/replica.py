@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from services.common import projection
 from services.common.database import open_reader, open_writer
-from services.common.errors import OperationalError
+from services.common.errors import Overloaded
 from services.common.log.entry import Entry
 from services.common.projection import AppliedBatch
 from services.common.views import Reader
@@ -20,12 +20,6 @@ T = TypeVar("T")
 
 HEAVY_THREADS: Final = 2
 HEAVY_QUEUED_MAX: Final = 200
-
-
-class Overloaded(OperationalError):
-    """So many heavy queries wait already that another would only wait longer than its client does."""
-
-    code = "overloaded"
 
 
 class Replica:

@@ -14,6 +14,7 @@ from services.common.auth import Authentication, AuthMetrics
 from services.common.log.client import EventLog
 from services.common.log.credentials import CredentialLookups
 from services.common.telemetry import MetricsServer, create_registry
+from services.common.web import RequestLimits
 from services.common.web import create_app as create_web_app
 from services.common.web.lifecycle import terminate_self
 from services.write.actors import Gate
@@ -46,6 +47,13 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
     append_metrics = AppendMetrics(registry)
     auth_metrics = AuthMetrics(registry)
     existence_metrics = ExistenceMetrics(registry)
+    limits = RequestLimits(
+        "write",
+        settings,
+        registry,
+        account=lambda header: app.state.authentication.account(header),  # noqa: PLW0108 - made by the lifespan
+        sign_ins_per_minute=settings.sign_ins_per_minute,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -59,6 +67,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
         async with AsyncExitStack() as stack:
             stack.callback(MetricsServer(settings.host, settings.metrics_port, registry).close)
             stack.callback(watch.close)
+            await stack.enter_async_context(limits)
             writers = [
                 LogWriter(connection_to(settings.redis_url), view, clock, requires_durability=requires_durability)
                 for _ in range(CALLS_IN_FLIGHT_MAX)
@@ -71,7 +80,9 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
             client = await stack.enter_async_context(_client_of(settings.read_service_url))
             credentials = Credentials(settings.email_hash_key)
             stack.callback(credentials.close)
-            authentication = Authentication.with_keys_of(settings.auth_keys_file, auth_metrics)
+            authentication = app.state.authentication = Authentication.with_keys_of(
+                settings.auth_keys_file, auth_metrics
+            )
             app.state.gate = Gate(authentication, is_required=settings.auth_required)
             lookups = await stack.enter_async_context(aclosing(CredentialLookups(settings.redis_url)))
             app.state.logins = Logins(authentication, lookups, credentials, head=lambda: view.head)
@@ -90,6 +101,8 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
         position=lambda: view.head,
         readiness=lambda: watch.reason,
         registry=registry,
+        limits=limits,
+        in_flight_max=settings.requests_in_flight_max,
         stop=stop,
     )
     for router in (users.router, tweets.router, auth.router):

@@ -15,8 +15,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from pydantic import SecretStr
 
+from services.common.errors import Overloaded
 from services.common.log.append import CredentialChange, CredentialClaim
-from services.write.errors import Overloaded
 
 # OWASP's first choice for argon2id with one lane: 19 MiB and about 20 ms for each hash.
 _TIME_COST: Final = 2

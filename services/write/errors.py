@@ -1,7 +1,6 @@
 """The write service's own ways to say "later"; the tree they belong to is in services/common/errors.py.
 
 OperationalError
-├── Overloaded             more is waiting than this process can append in time
 ├── LogFull                the log has no memory left for another entry
 ├── LogNotDurable          Redis may lose what it acknowledges, and that was forbidden
 └── Stopping               this process is shutting down
@@ -15,12 +14,6 @@ from collections.abc import Sequence
 
 from services.common.errors import InvariantError, OperationalError
 from services.common.log.durability import Finding
-
-
-class Overloaded(OperationalError):
-    """A bounded queue is full; nothing was written."""
-
-    code = "overloaded"
 
 
 class LogFull(OperationalError):

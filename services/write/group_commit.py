@@ -15,9 +15,9 @@ from typing import Final, Self
 import structlog
 
 from services.common import events
-from services.common.errors import LogUnavailable, OperationalError, OutcomeUnknown
+from services.common.errors import LogUnavailable, OperationalError, OutcomeUnknown, Overloaded
 from services.common.log.append import AppendItem, Result
-from services.write.errors import Overloaded, Stopping, WriterFailed
+from services.write.errors import Stopping, WriterFailed
 from services.write.metrics import AppendMetrics
 
 CALL_ENTRIES_MAX: Final = 512

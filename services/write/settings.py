@@ -31,6 +31,9 @@ class WriteSettings(PublicSettings):
     auth_required: bool = Field(
         False, description="Refuse writes without a token, and so anonymous ones; needs AUTH_KEYS_FILE."
     )
+    sign_ins_per_minute: int = Field(
+        0, ge=0, description="Limit for each address on POST /users and POST /auth/token together; 0: none."
+    )
     log_durability: Literal["warn", "required"] = Field(
         "warn", description="A Redis that may lose acknowledged writes: warn of it, or (required) write nothing to it."
     )

@@ -19,7 +19,9 @@ from starlette.responses import StreamingResponse
 from services.common.errors import ClientError, LogForked, LogUnavailable, OutcomeUnknown, StorageUnfit
 from services.common.settings import MetricsPort, Port, PublicSettings, load
 from services.common.telemetry import MetricsServer, configure_logging, create_registry
-from services.common.web import client_address, create_app, problems, serve, set_position
+from services.common.web import RequestLimits, client_address, create_app, problems, serve, set_position
+from services.common.web.app import IN_FLIGHT_MAX
+from services.common.web.lifecycle import terminate_self
 
 POSITION = 42
 """What the service's position is all the time."""
@@ -55,10 +57,11 @@ def small_app(
     readiness: Callable[[], str | None] = lambda: None,
     position: Callable[[], int] = lambda: POSITION,
     extra_headers: Callable[[], Sequence[tuple[bytes, bytes]]] = tuple,
-    stop: Callable[[], None] | None = None,
+    limits: RequestLimits | None = None,
+    in_flight_max: int = IN_FLIGHT_MAX,
+    stop: Callable[[], None] = terminate_self,
 ) -> FastAPI:
     """The app of the small service."""
-    optional = {} if stop is None else {"stop": stop}
     app = create_app(
         title="Small",
         service="small",
@@ -67,7 +70,9 @@ def small_app(
         readiness=readiness,
         registry=registry or create_registry(),
         extra_headers=extra_headers,
-        **optional,
+        limits=limits,
+        in_flight_max=in_flight_max,
+        stop=stop,
     )
     _add_notes(app)
     _add_trouble(app)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.common.errors import LogUnavailable, OutcomeUnknown, WritesRefused
+from services.common.errors import LogUnavailable, OutcomeUnknown, Overloaded, WritesRefused
 from services.common.events import TweetCreated, TweetLiked
 from services.common.log.append import AppendItem, Result
-from services.write.errors import Overloaded, Stopping, WriterFailed
+from services.write.errors import Stopping, WriterFailed
 from services.write.group_commit import CALL_BYTES_MAX, CALL_ENTRIES_MAX, SEND_SECONDS_MIN, Append, GroupCommit
 from services.write.metrics import AppendMetrics
 

@@ -24,7 +24,7 @@ def test_every_operation_declares_its_problems_in_the_one_shape(document: dict[s
     """Those that every request can meet, those of a body, and its own."""
     for operation in operations(document):
         refusals = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
-        expected = {"413", "422", "500", "503"} | ({"400", "415"} if "requestBody" in operation else set())
+        expected = {"413", "422", "429", "500", "503"} | ({"400", "415"} if "requestBody" in operation else set())
         assert expected <= refusals.keys(), operation["summary"]
         for answer in refusals.values():
             assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Problem"}

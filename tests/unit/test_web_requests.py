@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import httpx
@@ -170,6 +171,27 @@ async def test_operational_errors_are_counted_by_code() -> None:
         async with client_of(small_app(registry=registry)) as client:
             await client.get("/trouble/log")
     assert registry.get_sample_value("operational_errors_total", {"code": "log_unavailable"}) == 1
+
+
+async def test_more_than_can_be_under_way_is_shed_and_health_checks_are_not() -> None:
+    """At once, to be tried again; a process that is killed for being busy would leave more to the others."""
+    registry = create_registry()
+    app = small_app(registry=registry, in_flight_max=1)
+    with capture_logs() as logs:
+        async with client_of(app) as client:
+            under_way = asyncio.create_task(client.get("/until-draining"))
+            while not logs:
+                await asyncio.sleep(0)
+            shed = [await client.get("/notes/1"), await client.post("/notes", json={"text": "late"})]
+            live = await client.get("/healthz/live")
+            app.state.lifecycle.drain()
+            answered = await under_way
+            after = await client.get("/notes/1")
+    assert [(one.status_code, one.json()["code"], one.headers["retry-after"]) for one in shed] == [
+        (503, "overloaded", "1")
+    ] * 2
+    assert (live.status_code, answered.status_code, after.status_code) == (200, 200, 200)
+    assert registry.get_sample_value("operational_errors_total", {"code": "overloaded"}) == 2
 
 
 async def test_readiness_is_its_own_health_check() -> None:

@@ -13,6 +13,7 @@ from services.common.auth.keyring import Keyring
 from services.common.auth.metrics import AuthMetrics
 from services.common.auth.tokens import LIFE_SECONDS, Claims, TokenKind
 from services.common.auth.verifier import TokenVerifier
+from services.common.errors import ClientError
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,15 @@ class Authentication:
     def bearer(self, authorization: str | None) -> Claims:
         """Who sent this Authorization header. Raises ClientError 401; it may still be revoked."""
         return self.verify(bearer_token(authorization), "access")
+
+    def account(self, authorization: str) -> int | None:
+        """Whose good token an Authorization header holds, None for anything else; it may still be revoked."""
+        if self._verifier is None:
+            return None
+        try:
+            return self._verifier.look_at(bearer_token(authorization), "access").user_id
+        except ClientError:
+            return None
 
     def verify(self, token: str, kind: TokenKind) -> Claims:
         """The claims of a token. Raises ClientError 401; it may still be revoked."""

@@ -45,11 +45,15 @@ class TokenVerifier:
     def verify(self, token: str, kind: TokenKind) -> Claims:
         """The claims of a token of this kind. Raises ClientError 401 with a code of auth/errors.py, nothing else."""
         try:
-            claims = self._decode(token)
-            self._check(claims, kind)
+            return self.look_at(token, kind)
         except ClientError as error:
             self._metrics.refusals.labels(error.code).inc()
             raise
+
+    def look_at(self, token: str, kind: TokenKind) -> Claims:
+        """As ``verify``, and counts no refusal: for who does not refuse."""
+        claims = self._decode(token)
+        self._check(claims, kind)
         return claims
 
     def _decode(self, token: str) -> Claims:

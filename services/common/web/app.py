@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -12,9 +12,13 @@ from prometheus_client import CollectorRegistry
 from services.common import telemetry
 from services.common.web import health, problems
 from services.common.web.lifecycle import Lifecycle, terminate_self
+from services.common.web.limits import RequestLimits
 from services.common.web.metrics import HttpMetrics
 from services.common.web.middleware import Header, RequestMiddleware
 from services.common.web.throttle import OperationalErrors
+
+IN_FLIGHT_MAX: Final = 2000
+"""Of a service whose port strangers do not reach."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -32,12 +36,15 @@ def create_app(
     readiness: Callable[[], str | None],
     registry: CollectorRegistry,
     extra_headers: Callable[[], Sequence[Header]] = _no_headers,
+    limits: RequestLimits | None = None,
+    in_flight_max: int = IN_FLIGHT_MAX,
     stop: Callable[[], None] = terminate_self,
 ) -> FastAPI:
     """An app with health checks, metrics, positions, request ids and the one error shape; add the routes to it.
 
     ``position`` gives the X-Log-Position, ``readiness`` why not to send requests here (None: do), ``extra_headers``
-    what else goes into every answer. None of them may block. ``stop`` ends the process after an InvariantError.
+    what else goes into every answer. None of them may block. ``limits`` says how often somebody may ask,
+    ``in_flight_max`` how many requests may be under way at once. ``stop`` ends the process after an InvariantError.
     """
     app = _Application(
         title=title,
@@ -49,14 +56,18 @@ def create_app(
     )
     lifecycle = app.state.lifecycle = Lifecycle(stop)
     app.state.registry = registry
+    operational_errors = OperationalErrors(registry)
     app.add_middleware(
         RequestMiddleware,
         position=position,
         extra_headers=extra_headers,
         metrics=HttpMetrics(registry),
+        operational_errors=operational_errors,
         lifecycle=lifecycle,
+        limits=limits,
+        in_flight_max=in_flight_max,
     )
-    problems.install(app, OperationalErrors(registry))
+    problems.install(app, operational_errors)
     health.install(app, service, readiness, lifecycle)
     return app
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -11,6 +11,9 @@ from starlette.responses import Response
 
 from services.common.web.lifecycle import Lifecycle
 from services.common.web.problems import problem_response
+
+HEALTH_PREFIX: Final = "/healthz/"
+"""What is asked below this is never limited and never shed."""
 
 
 class Health(BaseModel):

@@ -17,12 +17,15 @@ from typing import Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.common.errors import ClientError, InvariantError
+from services.common.errors import ClientError, InvariantError, OperationalError, Overloaded
 from services.common.telemetry import request_id_var
 from services.common.web.body import BodyTooLarge, ClientGone, linger, take_body
+from services.common.web.health import HEALTH_PREFIX
 from services.common.web.lifecycle import Lifecycle
+from services.common.web.limits import RateLimited, RequestLimits
 from services.common.web.metrics import HttpMetrics
-from services.common.web.problems import internal_error, problem_response
+from services.common.web.problems import internal_error, problem_response, unavailable
+from services.common.web.throttle import OperationalErrors
 
 POSITION_HEADER: Final = b"x-log-position"
 REQUEST_ID_HEADER: Final = b"x-request-id"
@@ -47,7 +50,10 @@ def set_position(scope: Scope, position: int) -> None:
 
 
 class RequestMiddleware:
-    """See the module. ``position`` and ``extra_headers`` are called once a request and must not block."""
+    """See the module. ``position`` and ``extra_headers`` are called once a request and must not block.
+
+    Of more than ``in_flight_max`` requests under way at once, the later ones are shed; health checks never are.
+    """
 
     def __init__(
         self,
@@ -56,13 +62,20 @@ class RequestMiddleware:
         position: Callable[[], int],
         extra_headers: Callable[[], Sequence[Header]],
         metrics: HttpMetrics,
+        operational_errors: OperationalErrors,
         lifecycle: Lifecycle,
+        limits: RequestLimits | None,
+        in_flight_max: int,
     ) -> None:
         self._app = app
         self._position = position
         self._extra_headers = extra_headers
         self._metrics = metrics
+        self._operational_errors = operational_errors
         self._lifecycle = lifecycle
+        self._limits = limits if limits is not None and limits.are_on else None
+        self._in_flight_max = in_flight_max
+        self._in_flight = 0
         self._id_prefix = secrets.token_hex(6).encode()
         self._id_numbers = itertools.count(1)
 
@@ -78,14 +91,24 @@ class RequestMiddleware:
         request_id = self._request_id(headers.get(REQUEST_ID_HEADER))
         request_id_var.set(request_id)
         answer = _Answer(scope, send, request_id, self._position, self._extra_headers)
+        self._in_flight += 1
         try:
+            if self._in_flight > self._in_flight_max:
+                self._shed(scope)
+            if self._limits is not None:
+                answer.limit_headers = await self._limits.check(scope, headers)
             if scope["method"] != "GET":  # a body has no meaning there: it stays unread, the server drops it
                 receive = await take_body(headers, receive)
             await self._app(scope, receive, answer.send)
         except Exception as error:  # noqa: BLE001 - the last net: it logs and answers what nobody else does
             await self._answer_error(error, scope, receive, answer)
         finally:
+            self._in_flight -= 1
             self._record(scope, answer.status, perf_counter() - started_at)
+
+    def _shed(self, scope: Scope) -> None:
+        if not scope["path"].startswith(HEALTH_PREFIX):
+            raise Overloaded(f"{self._in_flight_max} requests are under way already")
 
     def _request_id(self, given: bytes | None) -> bytes:
         if given is not None and _SANE_REQUEST_ID.fullmatch(given):
@@ -108,8 +131,17 @@ class RequestMiddleware:
             case BodyTooLarge():
                 await answer.refuse_unread(error, receive)
                 return
+            case RateLimited():
+                answer.limit_headers = error.headers
+                headers = {"Retry-After": str(error.retry_after_seconds)}
+                await problem_response(error.status, error.code, str(error), headers)(scope, receive, answer.send)
+                return
             case ClientError():
                 await problem_response(error.status, error.code, str(error))(scope, receive, answer.send)
+                return
+            case OperationalError() if not answer.is_started:
+                self._operational_errors.note(error)
+                await unavailable(error)(scope, receive, answer.send)
                 return
             case InvariantError():
                 self._lifecycle.fail(error)
@@ -124,7 +156,16 @@ class RequestMiddleware:
 class _Answer:
     """The answer to one request: adds the headers that every answer carries, remembers the status."""
 
-    __slots__ = ("_extra_headers", "_position", "_position_before", "_request_id", "_scope", "_send", "status")
+    __slots__ = (
+        "_extra_headers",
+        "_position",
+        "_position_before",
+        "_request_id",
+        "_scope",
+        "_send",
+        "limit_headers",
+        "status",
+    )
 
     def __init__(
         self,
@@ -141,6 +182,7 @@ class _Answer:
         self._extra_headers = extra_headers
         # A read says the position from before it looked anything up: what it returns is at least that new.
         self._position_before = position() if scope["method"] == "GET" else None
+        self.limit_headers: Sequence[Header] = ()
         self.status = CLIENT_GONE_STATUS
 
     @property
@@ -155,7 +197,7 @@ class _Answer:
         return self._send(message)
 
     def _completed(self, headers: Sequence[Header]) -> list[Header]:
-        completed = [*headers, (REQUEST_ID_HEADER, self._request_id), *self._extra_headers()]
+        completed = [*headers, (REQUEST_ID_HEADER, self._request_id), *self.limit_headers, *self._extra_headers()]
         for name, _ in headers:
             if name == POSITION_HEADER:
                 return completed

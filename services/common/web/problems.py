@@ -19,7 +19,7 @@ from services.common.web.throttle import OperationalErrors
 
 VALIDATION_PROBLEMS_MAX: Final = 20
 
-COMMON_STATUSES: Final = (413, 422, 500, 503)
+COMMON_STATUSES: Final = (413, 422, 429, 500, 503)
 BODY_STATUSES: Final = (400, 415)
 """What an operation that takes a body can answer besides."""
 
@@ -63,6 +63,12 @@ def internal_error() -> Response:
     return problem_response(500, "internal_error", "Internal server error")
 
 
+def unavailable(error: OperationalError) -> Response:
+    """The answer to a request that may succeed later."""
+    detail = OUTCOME_UNKNOWN if error.code == "outcome_unknown" else TRY_LATER
+    return problem_response(503, error.code, detail, {"Retry-After": str(error.retry_after_seconds)})
+
+
 def install(app: FastAPI, operational_errors: OperationalErrors) -> None:
     """Make every refusal of this app a Problem."""
 
@@ -71,10 +77,9 @@ def install(app: FastAPI, operational_errors: OperationalErrors) -> None:
         headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
         return problem_response(error.status, error.code, str(error), headers)
 
-    async def unavailable(_request: Request, error: OperationalError) -> Response:
+    async def answer_unavailable(_request: Request, error: OperationalError) -> Response:
         operational_errors.note(error)
-        detail = OUTCOME_UNKNOWN if error.code == "outcome_unknown" else TRY_LATER
-        return problem_response(503, error.code, detail, {"Retry-After": str(error.retry_after_seconds)})
+        return unavailable(error)
 
     async def invalid(_request: Request, error: RequestValidationError) -> Response:
         return problem_response(422, "validation_error", describe(error.errors()))
@@ -85,7 +90,7 @@ def install(app: FastAPI, operational_errors: OperationalErrors) -> None:
         return problem_response(error.status_code, code, str(error.detail), headers)
 
     app.add_exception_handler(ClientError, refuse)  # type: ignore[arg-type]
-    app.add_exception_handler(OperationalError, unavailable)  # type: ignore[arg-type]
+    app.add_exception_handler(OperationalError, answer_unavailable)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, invalid)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, refused_by_framework)  # type: ignore[arg-type]
 
