@@ -27,18 +27,18 @@ def whole_log(archive_dir: Path, log: EventLog, up_to_position: int) -> Iterator
     Raises BehindHorizon or LogForked when they do not follow one another, CommandFailed when the log ends before,
     LogUnavailable when the archive does not reach and Redis does not answer.
     """
-    for entries in _verified(_archive_then_stream(archive_dir, log, up_to_position)):
+    for entries in _verified(_archive_then_stream(archive_dir, log, up_to_position), BEGINNING):
         yield [entry for entry in entries if entry.position <= up_to_position]
 
 
-def archived_log(archive_dir: Path) -> Iterator[list[Entry]]:
-    """Every entry in the archive, in verified batches. Raises as whole_log does."""
-    return _verified(read_archive(archive_dir, BEGINNING, ENTRIES_MAX))
+def archived_log(archive_dir: Path, after_position: int = BEGINNING) -> Iterator[list[Entry]]:
+    """Every entry in the archive after a position, in verified batches. Raises as whole_log does."""
+    return _verified(read_archive(archive_dir, after_position, ENTRIES_MAX), after_position)
 
 
-def _verified(batches: Iterator[list[Entry]]) -> Iterator[list[Entry]]:
+def _verified(batches: Iterator[list[Entry]], after_position: int) -> Iterator[list[Entry]]:
     """The same entries, each proved to follow the one before it."""
-    position = BEGINNING
+    position = after_position
     for entries in batches:
         rest = entries
         while rest:

@@ -8,12 +8,15 @@ import typer
 from typer.core import TyperGroup
 
 from services.cli import errors
+from services.cli.backup import backup
 from services.cli.console import err, plain
 from services.cli.demo.command import demo
 from services.cli.dev.command import dev
 from services.cli.importing.command import import_
 from services.cli.rebuild import rebuild
+from services.cli.restore import restore
 from services.cli.show_log import show_log
+from services.cli.snapshot import snapshot
 from services.cli.token_commands import token_app
 from services.cli.user_commands import user_app
 from services.cli.verify import verify
@@ -58,3 +61,6 @@ app.command()(rebuild)
 app.command()(verify)
 app.add_typer(user_app)
 app.add_typer(token_app)
+app.command()(backup)
+app.command()(restore)
+app.command()(snapshot)

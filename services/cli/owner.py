@@ -9,12 +9,14 @@ from typing import Final
 import httpx
 import msgspec
 
+from services.cli.errors import CommandFailed
 from services.common import snapshot
 from services.common.errors import OwnerUnavailable
 from services.common.snapshot import Snapshot
 
 CONNECT_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 60.0  # it makes the snapshot before it answers
+BACKUP_SECONDS: Final = 3600.0  # it makes and verifies the backup before it answers
 FRESH_SECONDS_MAX: Final = 30.0
 POLL_SECONDS: Final = 0.5
 
@@ -35,6 +37,30 @@ def owner_position(owner_url: str) -> OwnerPosition:
         answer = httpx.get(f"{owner_url}/internal/position", timeout=CONNECT_SECONDS, trust_env=False)
         return msgspec.json.decode(answer.raise_for_status().content, type=OwnerPosition)
     except (httpx.HTTPError, msgspec.DecodeError) as error:
+        raise OwnerUnavailable(f"the db-updater at {owner_url} does not answer ({_name(error)})") from error
+
+
+class BackupMade(msgspec.Struct, frozen=True):
+    """A backup that the owner, or this command, has made and verified."""
+
+    path: str
+    position: int
+    epoch: int
+    entries: int
+    size_bytes: int
+    made_at: str
+
+
+def request_backup(owner_url: str) -> BackupMade:
+    """Have the owner make a backup in its BACKUP_DIR. Raises OwnerUnavailable, or CommandFailed when it makes none."""
+    timeout = httpx.Timeout(BACKUP_SECONDS, connect=CONNECT_SECONDS)
+    try:
+        answer = httpx.post(f"{owner_url}/internal/backup", timeout=timeout, trust_env=False)
+        if answer.is_error:
+            detail = msgspec.json.decode(answer.content)["detail"]
+            raise CommandFailed(f"the db-updater at {owner_url} made no backup: {detail}")
+        return msgspec.json.decode(answer.content, type=BackupMade)
+    except (httpx.HTTPError, msgspec.DecodeError, KeyError, TypeError) as error:
         raise OwnerUnavailable(f"the db-updater at {owner_url} does not answer ({_name(error)})") from error
 
 

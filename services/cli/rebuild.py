@@ -102,7 +102,7 @@ def _replace(system: System) -> Rebuilt:
         )
     if not database.parent.is_dir():
         raise CommandFailed(f"there is no {database.parent}: set DATABASE_URL, or --data, to where the owner's is")
-    with _owner_kept_out(database):
+    with owner_kept_out(database):
         fresh = database.with_name(f"{database.name}.rebuilt")
         rebuilt = _rebuild_into(fresh, archived_log(system.archive_dir), entries_total=None)
         kept = database.with_name(f"{database.name}.before-{time.strftime('%Y%m%dT%H%M%S')}")
@@ -117,7 +117,7 @@ def _replace(system: System) -> Rebuilt:
 
 
 @contextmanager
-def _owner_kept_out(database: Path) -> Iterator[None]:
+def owner_kept_out(database: Path) -> Iterator[None]:
     """Hold the lock that an owner holds while it runs. Raises CommandFailed when one does."""
     with database.with_name(f"{database.name}.lock").open("a+", encoding="utf-8") as file:
         try:

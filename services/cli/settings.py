@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.cli.dev.state import DevState, running_state
 from services.cli.errors import USAGE, CommandFailed
+from services.common.backup import OwnersFiles
 from services.common.database import Database, database_of
 from services.common.settings import DatabaseUrl, RedisUrl
 
@@ -32,6 +33,9 @@ class CliSettings(BaseSettings):
     write_service_url: str | None = Field(None, description="Base URL of the write service.")
     owner_url: str | None = Field(None, description="Base URL of the db-updater's internal port.")
     database_url: DatabaseUrl | None = Field(None, description="The owner's database.", repr=False)
+    volume_dir: Path | None = Field(
+        None, description="Where the owner's other files are; default: beside the database."
+    )
     archive_dir: Path | None = Field(None, description="The owner's archive; default: beside the database.")
     auth_keys_file: Path | None = Field(None, description="The keys that tokens are signed with.")
 
@@ -45,7 +49,16 @@ class System:
     write_url: str
     owner_url: str
     database: Database
+    volume_dir: Path
     archive_dir: Path
+
+    @property
+    def owners_files(self) -> OwnersFiles:
+        """Where the owner keeps what a backup holds. Raises CommandFailed where its database is no file."""
+        if not isinstance(self.database, Path):
+            raise CommandFailed("backups are of SQLite: back PostgreSQL up with its own tools", USAGE)
+        return OwnersFiles(self.database, self.volume_dir, self.archive_dir)
+
     auth_keys_file: Path
 
 
@@ -54,13 +67,15 @@ def find_system(data_dir: Path, settings: CliSettings | None = None) -> System:
     chosen = settings or read_settings()
     running = running_state(data_dir) or DevState.at_usual_ports(data_dir)
     database = database_of(chosen.database_url or running.database_url)
-    volume_dir = database.parent if isinstance(database, Path) else Path(running.volume_dir)
+    default_dir = database.parent if isinstance(database, Path) else Path(running.volume_dir)
+    volume_dir = chosen.volume_dir or default_dir
     return System(
         redis_url=chosen.redis_url or running.redis_url,
         read_url=(chosen.read_service_url or running.read_url).rstrip("/"),
         write_url=(chosen.write_service_url or running.write_url).rstrip("/"),
         owner_url=(chosen.owner_url or running.owner_url).rstrip("/"),
         database=database,
+        volume_dir=volume_dir,
         archive_dir=chosen.archive_dir or volume_dir / "archive",
         auth_keys_file=chosen.auth_keys_file or Path(running.auth_keys_file),
     )
@@ -74,6 +89,7 @@ def system_of(state: DevState) -> System:
         write_url=state.write_url,
         owner_url=state.owner_url,
         database=database_of(state.database_url),
+        volume_dir=Path(state.volume_dir),
         archive_dir=Path(state.volume_dir) / "archive",
         auth_keys_file=Path(state.auth_keys_file),
     )

@@ -127,7 +127,7 @@ class Archive:
 
     def _open_last_segment(self) -> None:
         """Go on behind the last whole frame; a segment without any is dropped, then the one before it is the last."""
-        segments = _segments(self._directory)
+        segments = segment_paths(self._directory)
         while segments and self._segment is None:
             path = segments[-1]
             last = _last_whole_frame(path)
@@ -184,8 +184,31 @@ def read_archive(directory: Path, after_position: int = BEGINNING, entries_max: 
         yield pending
 
 
+def check_archive(directory: Path) -> int:
+    """The position of the last entry of an archive of which every frame is whole and continues from the one before.
+
+    Raises BehindHorizon when it does not begin at the beginning of the log, StorageUnfit for damage or a gap.
+    """
+    position = BEGINNING
+    for _, frame in _checked_frames(directory, BEGINNING):
+        position = frame.last
+    return position
+
+
+def segment_paths(directory: Path) -> list[Path]:
+    """The segments of an archive, oldest first. All but the last are never written again."""
+    return sorted(directory.glob(f"*{SUFFIX}"))
+
+
 def _entries_by_frame(directory: Path, after_position: int) -> Iterator[list[Entry]]:
-    segments = _segments(directory)
+    for path, frame in _checked_frames(directory, after_position):
+        if frame.last > after_position:
+            yield [entry for entry in _entries(path, frame) if entry.position > after_position]
+
+
+def _checked_frames(directory: Path, after_position: int) -> Iterator[tuple[Path, _Frame]]:
+    """The frames from the segment on that holds what follows a position, each with its segment."""
+    segments = segment_paths(directory)
     position: int | None = None
     for index, path in enumerate(segments):
         is_last = index + 1 == len(segments)
@@ -194,8 +217,7 @@ def _entries_by_frame(directory: Path, after_position: int) -> Iterator[list[Ent
         for frame in _frames(path, may_be_torn=is_last):
             _check_continues(path, frame, position, after_position)
             position = frame.last
-            if frame.last > after_position:
-                yield [entry for entry in _entries(path, frame) if entry.position > after_position]
+            yield path, frame
 
 
 def _check_continues(path: Path, frame: _Frame, position: int | None, after_position: int) -> None:
@@ -269,10 +291,6 @@ def _last_whole_frame(path: Path) -> _Frame | None:
 
 def _damaged(path: Path, offset: int) -> StorageUnfit:
     return StorageUnfit(f"archive segment {path}, offset {offset}: damaged; restore this file from a backup")
-
-
-def _segments(directory: Path) -> list[Path]:
-    return sorted(directory.glob(f"*{SUFFIX}"))
 
 
 def _first_position(path: Path) -> int:

@@ -50,7 +50,9 @@ def make(database: Database, target: Path) -> Snapshot:
     try:
         _copy(database, temporary)
         state = _applied(temporary)
-        made = Snapshot(target, state.position, state.projection_version, _sha256(temporary), temporary.stat().st_size)
+        made = Snapshot(
+            target, state.position, state.projection_version, sha256_of(temporary), temporary.stat().st_size
+        )
         fsync_path(temporary)
         temporary.replace(target)
     finally:
@@ -64,7 +66,7 @@ def verify(path: Path, sha256: str, position: int) -> Snapshot:
 
     Raises StorageUnfit for another checksum, another position or another projection version.
     """
-    found = _sha256(path)
+    found = sha256_of(path)
     if found != sha256:
         raise StorageUnfit(f"snapshot {path} has SHA-256 {found} instead of {sha256}: it did not arrive whole")
     state = _applied(path)
@@ -101,6 +103,7 @@ def _applied(path: Path) -> projection.AppliedState:
         engine.dispose()
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import structlog
@@ -14,12 +16,16 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
+from services.common import backup
+from services.common.backup import OwnersFiles
 from services.common.database import check_sqlite, has_wal_fix, sqlite_library
-from services.common.errors import InvariantError, OwnerUnavailable
+from services.common.errors import ClientError, InvariantError, OwnerUnavailable, StorageUnfit
 from services.common.log.client import EventLog
 from services.common.telemetry import MetricsServer, create_registry
 from services.common.web import create_app as create_web_app
 from services.common.web.lifecycle import terminate_self
+from services.common.web.problems import problems
+from services.db_updater.backups import BackupSchedule
 from services.db_updater.metrics import OwnerMetrics
 from services.db_updater.owner import Owner
 from services.db_updater.reports import RecoverySummary
@@ -40,6 +46,18 @@ class Parts:
     volume: Volume
     shelf: SnapshotShelf
     owner: Owner
+    backups: BackupSchedule | None
+
+
+class BackupReport(BaseModel):
+    """A backup that was made."""
+
+    path: str
+    position: int
+    epoch: int
+    entries: int
+    size_bytes: int
+    made_at: str
 
 
 class PositionReport(BaseModel):
@@ -126,6 +144,28 @@ def _add_routes(app: FastAPI) -> None:
         }
         return StreamingResponse(_chunks(offer.file), headers=headers, media_type=SNAPSHOT_MEDIA_TYPE)
 
+    @app.post(
+        "/internal/backup",
+        tags=["internal"],
+        status_code=201,
+        responses=problems(409),
+    )
+    async def make_backup() -> BackupReport:
+        """Make a backup in BACKUP_DIR now, and answer when it is verified."""
+        backups: BackupSchedule | None = app.state.parts.backups
+        if backups is None:
+            raise ClientError(409, "backups_off", "This db-updater makes no backups: set BACKUP_DIR")
+        made = await asyncio.wrap_future(backups.request())
+        manifest = made.manifest
+        return BackupReport(
+            path=str(made.path),
+            position=manifest.position,
+            epoch=manifest.epoch,
+            entries=manifest.entries,
+            size_bytes=manifest.size_bytes,
+            made_at=manifest.made_at,
+        )
+
 
 _HEADERS: Final[dict[str, Any]] = {
     "X-Snapshot-Position": {"description": "The position it holds.", "schema": {"type": "integer"}},
@@ -154,14 +194,52 @@ def _open(settings: OwnerSettings, metrics: OwnerMetrics) -> Iterator[Parts]:
             applied_position=lambda: volume.applied.position,
             lease_seconds=settings.snapshot_lease_seconds,
         )
+        backups = _backup_schedule(settings, volume, metrics)
         owner = Owner(
             volume,
             log,
             metrics,
             retention_seconds=settings.log_retention_seconds,
-            leased_position=shelf.leased_position,
+            newest_backup=lambda: _newest_backup(settings.backup_dir),
+            leased_position=lambda: _oldest(shelf.leased_position(), backups.held_position() if backups else None),
         )
-        yield Parts(volume, shelf, owner)
+        with _running(backups):
+            yield Parts(volume, shelf, owner, backups)
+
+
+def _backup_schedule(settings: OwnerSettings, volume: Volume, metrics: OwnerMetrics) -> BackupSchedule | None:
+    if settings.backup_dir is None:
+        return None
+    if not isinstance(settings.database, Path):
+        raise StorageUnfit("BACKUP_DIR is for SQLite: leave it empty, and back PostgreSQL up with its own tools")
+    return BackupSchedule(
+        volume,
+        OwnersFiles(settings.database, settings.volume_directory, settings.archive_directory),
+        settings.backup_dir,
+        metrics,
+        interval_seconds=settings.backup_interval_seconds,
+        keep=settings.backup_keep,
+    )
+
+
+def _newest_backup(directory: Path | None) -> str:
+    """What to restore, as an operator types it."""
+    newest = backup.newest_backup(directory) if directory else None
+    return str(newest.path) if newest else "BACKUP"
+
+
+@contextmanager
+def _running(backups: BackupSchedule | None) -> Iterator[None]:
+    if backups is None:
+        yield
+        return
+    with closing(backups):
+        backups.start()
+        yield
+
+
+def _oldest(*positions: int | None) -> int | None:
+    return min((position for position in positions if position is not None), default=None)
 
 
 @contextmanager

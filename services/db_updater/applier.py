@@ -115,12 +115,13 @@ class Applier:
         after_position = self._volume.applied.position
         self._log.check_fence(self.fence)
         self._at(Step.FENCE_CHECKED)
-        self._save_credentials(entries)
-        self._at(Step.PRIVATE_COMMITTED)
-        batch = self._volume.apply(entries, before_commit=lambda: self._at(Step.BEFORE_COMMIT))
-        self._at(Step.COMMITTED)
-        self._volume.archive.append(entries)
-        self._at(Step.ARCHIVED)
+        with self._volume.batch_lock:
+            self._save_credentials(entries)
+            self._at(Step.PRIVATE_COMMITTED)
+            batch = self._volume.apply(entries, before_commit=lambda: self._at(Step.BEFORE_COMMIT))
+            self._at(Step.COMMITTED)
+            self._volume.archive.append(entries)
+            self._at(Step.ARCHIVED)
         if batch.dead_letters:
             self.give_back_names(after_position)
         self._at(Step.NAMES_GIVEN_BACK)

@@ -10,6 +10,8 @@ BATCH_ENTRIES_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 BATCH_SECONDS_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 SNAPSHOT_SECONDS_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
 
+BACKUP_SECONDS_BUCKETS: Final = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+
 
 class OwnerMetrics:
     """One set for each registry."""
@@ -34,6 +36,9 @@ class OwnerMetrics:
             "Acknowledged entries that recoveries discarded; saved on the volume.",
             registry=registry,
         )
+        self.missing_entries = Gauge(
+            "missing_entries", "Acknowledged entries that a restore has given up; nothing is left.", registry=registry
+        )
         self.batch_entries = Histogram(
             "batch_entries", "Entries in a batch.", buckets=BATCH_ENTRIES_BUCKETS, registry=registry
         )
@@ -50,4 +55,14 @@ class OwnerMetrics:
         self.snapshot_seconds = Histogram(
             "snapshot_seconds", "Time to make a snapshot.", buckets=SNAPSHOT_SECONDS_BUCKETS, registry=registry
         )
+        self.backup_success_timestamp_seconds = Gauge(
+            "backup_success_timestamp_seconds",
+            "When the newest backup was made; 0 without.",
+            registry=registry,
+        )
+        self.backup_seconds = Histogram(
+            "backup_seconds", "Time to make and verify a backup.", buckets=BACKUP_SECONDS_BUCKETS, registry=registry
+        )
+        self.backup_bytes = Gauge("backup_bytes", "Size of the newest backup.", registry=registry)
+        self.backup_failures_total = Counter("backup_failures_total", "Backups that failed.", registry=registry)
         self.snapshots_served_total = Counter("snapshots_served_total", "Snapshots handed out.", registry=registry)

@@ -45,8 +45,8 @@ def _pass_over(_step: Step) -> None:
 class Owner:
     """Follows the log in the thread that calls run(); everything else may be called from any thread.
 
-    ``leased_position`` is the oldest position that a reader with a snapshot may still go on from. ``at`` is called
-    after each step.
+    ``leased_position`` is the oldest position that somebody, with a snapshot or a backup, may still go on from,
+    ``newest_backup`` what an operator is told to restore. ``at`` is called after each step.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Owner:
         *,
         retention_seconds: int,
         leased_position: Callable[[], int | None] = lambda: None,
+        newest_backup: Callable[[], str] = lambda: "BACKUP",
         batch_entries_max: int = BATCH_ENTRIES_MAX,
         grace_seconds: float = GRACE_SECONDS,
         at: At = _pass_over,
@@ -77,6 +78,7 @@ class Owner:
         )
         self._retention_seconds = retention_seconds
         self._leased_position = leased_position
+        self._newest_backup = newest_backup
         self._batch_entries_max = batch_entries_max
         self._at = at
         self._subscription: Subscription | None = None
@@ -156,7 +158,7 @@ class Owner:
         """
         status = self._log.status()
         self._applier.check_not_replaced(status.fence)
-        loss = self._loss(status)
+        loss = self._loss(status) or self._given_up()
         if loss is not None:
             self._trouble = f"log_forked: {loss}"
             self._log.halt(f"{NAME}: {loss}", self._held_position)
@@ -174,6 +176,7 @@ class Owner:
         self._log.announce_version(PROJECTION_VERSION)
         self._metrics.dead_letters.set(self._volume.dead_letters())
         self._metrics.discarded_entries.set(self._volume.reports.discarded_entries)
+        self._metrics.missing_entries.set(self._volume.reports.missing_entries)
         self._applier.show_state()
         return self._subscribe(self.position)
 
@@ -191,6 +194,12 @@ class Owner:
             return f"fence {self._volume.applied.fence} was raised, but the log has {status.fence}"
         if status.head == BEGINNING and status.length > 0:
             return f"the log has {status.length} entries, and has forgotten where it ends"
+        return None
+
+    def _given_up(self) -> str | None:
+        """What a restore has decided, as long as nothing was applied since."""
+        if self._volume.gives_up_what_is_missing:
+            return f"restored from a backup up to {self.position}, and what the log lacks after that was given up"
         return None
 
     def _apply_archived(self) -> None:
@@ -275,12 +284,13 @@ class Owner:
 
     def _refuse(self, error: InvariantError) -> None:
         """Stop applying for good; what is held stays available. Raises StorageUnfit when nothing is held."""
-        remedy = "; run `twitter restore`" if isinstance(error, BehindHorizon) else ""
-        if remedy and self.position == BEGINNING:
+        command = f"twitter restore --from {self._newest_backup()}"
+        if isinstance(error, BehindHorizon) and self.position == BEGINNING:
             raise StorageUnfit(
                 f"{self._volume.name} is empty, and neither the archive nor the log holds the beginning "
-                f"({error}){remedy}"
+                f"({error}); run `{command}`"
             ) from error
+        remedy = f"; run `{command} --replace`" if isinstance(error, BehindHorizon) else ""
         self._refusal = f"{error}{remedy}"
         self._metrics.is_applying.set(0)
         self._metrics.faults_total.labels(type(error).__name__).inc()

@@ -73,42 +73,61 @@ class Recovery:
         5. Start the epoch, in one call that checks the fence and that the log is as it was in step 3, removes all
            entries before, and lifts the halt.
 
-        Raises BehindHorizon when this volume cannot say what is true, NewerVersion when it cannot understand it,
-        LogForked when the log has changed meanwhile: begin again.
+        Raises BehindHorizon when this volume cannot say what is true (it holds nothing, or lacks entries that no
+        restore has given up), NewerVersion when it cannot understand it, LogForked when the log has changed
+        meanwhile: begin again.
         """
         _logger.critical("recovery_began", reason=reason, applied_position=self._volume.applied.position)
         self._wait(self._grace_seconds)
-        self._catch_up()
+        missing_entries = self._catch_up()
         if self._volume.applied.position == BEGINNING:
             raise BehindHorizon(f"nothing is applied here, and the log is halted: {reason}")
         self._at(Step.CAUGHT_UP)
         seen = self._log.status()
         epoch = max(seen.epoch, self._volume.applied.epoch) + 1
-        self._save_discarded(epoch, reason, seen)
+        self._save_discarded(epoch, reason, seen, missing_entries)
         self._at(Step.DISCARDED_SAVED)
         self._rebuild_accounts()
         self._at(Step.ACCOUNTS_REBUILT)
         self._start_epoch(epoch, seen)
 
-    def _catch_up(self) -> None:
+    def _catch_up(self) -> int:
+        """Apply what continues from our position. Returns how many entries are known to be missing before the others.
+
+        Raises BehindHorizon when there are such, and no restore has given them up.
+        """
         while entries := self._log.read(self._volume.applied.position, entries_max=self._batch_entries_max):
             try:
                 continuing = check_chain(entries, self._volume.applied.position)
             except LogForked:
-                return
+                return 0
+            except BehindHorizon:
+                return self._missing_entries()
             self._applier.apply(continuing)
             self._wait(0)
+        return self._missing_entries()
 
-    def _save_discarded(self, epoch: int, reason: str, seen: LogStatus) -> None:
+    def _missing_entries(self) -> int:
+        """The entries after our position that were trimmed: only an archive that we do not have held them."""
+        status, applied = self._log.status(), self._volume.applied
+        if status.head <= applied.position:
+            return 0
+        if not self._volume.gives_up_what_is_missing:
+            raise BehindHorizon(f"applied up to {applied.position}, and the log no longer holds what follows")
+        return max(status.entries_added - status.length - applied.entries, 0)
+
+    def _save_discarded(self, epoch: int, reason: str, seen: LogStatus, missing_entries: int) -> None:
         recovery = RecoverySummary(
             epoch=epoch,
             reason=reason,
             base_position=self._volume.applied.position,
             log_head=seen.head,
             reported_position=seen.reported,
+            missing_entries=missing_entries,
         )
         summary = self._volume.reports.save(recovery, self._discarded(seen))
         self._metrics.discarded_entries.set(self._volume.reports.discarded_entries)
+        self._metrics.missing_entries.set(self._volume.reports.missing_entries)
         _logger.critical(
             "entries_discarded",
             epoch=epoch,
@@ -116,6 +135,7 @@ class Recovery:
             log_head=summary.log_head,
             reported_position=summary.reported_position,
             discarded_entries=summary.discarded_entries,
+            missing_entries=missing_entries,
         )
 
     def _discarded(self, seen: LogStatus) -> Iterator[Entry]:

@@ -28,7 +28,8 @@ class RecoverySummary:
     greater of ``reported_position`` and ``log_head``.
 
     ``base_position`` is the state from which the epoch continues, ``log_head`` where the log ended that came back,
-    ``discarded_entries`` how many entries it held that are no part of the owner's history.
+    ``discarded_entries`` how many entries it held that are no part of the owner's history, ``missing_entries`` how many
+    between the two were trimmed from the log, where the owner was restored from a backup that does not reach there.
     """
 
     epoch: int
@@ -37,6 +38,7 @@ class RecoverySummary:
     log_head: int
     reported_position: int
     discarded_entries: int = 0
+    missing_entries: int = 0
 
 
 class RecoveryReports:
@@ -55,6 +57,11 @@ class RecoveryReports:
     def discarded_entries(self) -> int:
         """How many entries all recoveries have discarded."""
         return sum(summary.discarded_entries for summary in self._summaries.values())
+
+    @property
+    def missing_entries(self) -> int:
+        """How many entries all recoveries have given up, of which nothing is left."""
+        return sum(summary.missing_entries for summary in self._summaries.values())
 
     @property
     def last(self) -> RecoverySummary | None:

@@ -33,6 +33,11 @@ class OwnerSettings(ServiceSettings):
         None, description="Where snapshots are made; by default `snapshots` in VOLUME_DIR."
     )
     archive_dir: Path | None = Field(None, description="Where the archive is; by default `archive` in VOLUME_DIR.")
+    backup_dir: Path | None = Field(
+        None, description="Where backups are made, on another volume than the database; empty: none are."
+    )
+    backup_interval_seconds: int = Field(3600, ge=1, description="How often a backup is made.")
+    backup_keep: int = Field(24, ge=1, description="How many backups are kept.")
 
     @property
     def database(self) -> Database:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from threading import Lock
 
 import msgspec
 from sqlalchemy import (
@@ -26,6 +27,7 @@ from sqlmodel import col
 
 from services.common import projection
 from services.common.archive import Archive
+from services.common.backup import Restored, restored_path, restoring_path
 from services.common.database import Database, open_writer, shown
 from services.common.errors import FenceLost, StorageUnfit
 from services.common.events import Malformed, UserCreated, decode
@@ -56,9 +58,13 @@ class Volume:
 
     def __init__(self, database: Database, directory: Path, archive_directory: Path) -> None:
         self.name = shown(database)
+        self.batch_lock = Lock()
+        """Held while a batch is applied to all the files, so that who holds it finds them at one position."""
+        self._directory = directory
         with ExitStack() as opened, _translated(self.name):
             directory.mkdir(parents=True, exist_ok=True)
             opened.enter_context(closing(VolumeLock(_lock_path(database, directory))))
+            _check_not_restoring(directory)
             self._engine = _open_database(database, opened)
             self.private = opened.enter_context(closing(PrivateTables(database)))
             self.archive = opened.enter_context(closing(Archive(archive_directory)))
@@ -71,6 +77,15 @@ class Volume:
     def is_filling(self) -> bool:
         """Whether the database holds nothing yet, or less than the archive: no reader could go on from there."""
         return self.applied.position == BEGINNING or self.applied.position < self.archive.position
+
+    @property
+    def gives_up_what_is_missing(self) -> bool:
+        """Whether the restore that these files come from has accepted that entries which follow are lost."""
+        try:
+            restored = msgspec.json.decode(restored_path(self._directory).read_bytes(), type=Restored)
+        except FileNotFoundError:
+            return False
+        return restored.accepts_loss and restored.position == self.applied.position
 
     def store_fence(self, fence: int) -> None:
         """Make this fence the one that every later commit needs."""
@@ -163,6 +178,11 @@ def _lock_path(database: Database, directory: Path) -> Path:
     if isinstance(database, Path):
         return database.with_name(f"{database.name}.lock")
     return directory / "owner.lock"
+
+
+def _check_not_restoring(directory: Path) -> None:
+    if restoring_path(directory).exists():
+        raise StorageUnfit(f"a restore into {directory} was interrupted: run `twitter restore` again")
 
 
 def created_user_id(position: int, payload: bytes) -> int:

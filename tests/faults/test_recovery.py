@@ -342,7 +342,7 @@ def test_older_database_behind_a_recovery_is_refused(tmp_path: Path, redis_serve
         redis_server.flush()
         owner.wait_until_epoch(2)
     with following(tmp_path / "backup", redis_server.url) as owner:
-        owner.wait_until_refused("run `twitter restore`")
+        owner.wait_until_refused("run `twitter restore --from")
         assert log.status().halt is None
 
 
@@ -364,7 +364,7 @@ def test_lost_archive_over_a_forked_log_is_refused(tmp_path: Path, redis_server:
     shutil.rmtree(tmp_path / "archive")
     redis_server.flush()
     with following(tmp_path, redis_server.url) as owner:
-        owner.wait_until_refused("run `twitter restore`")
+        owner.wait_until_refused("run `twitter restore --from")
         assert owner.owner.position == positions[-1]
         assert log.status().halt is not None
     assert private_path(database_path(tmp_path)).exists()

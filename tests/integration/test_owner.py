@@ -328,7 +328,7 @@ def test_lost_archive_of_a_trimmed_log_is_refused(tmp_path: Path, redis_server: 
     for segment in archive_path(tmp_path).iterdir():
         segment.unlink()
     with following(tmp_path, redis_server.url) as owner:
-        owner.wait_until_refused("run `twitter restore`")
+        owner.wait_until_refused("run `twitter restore --from")
         assert owner.owner.position == positions[-1]
 
 
@@ -338,7 +338,7 @@ def test_owner_that_was_away_too_long_is_refused(tmp_path: Path, redis_server: R
     append(log, user("bob"))
     trim_everything(log)
     with following(tmp_path, redis_server.url) as owner:
-        owner.wait_until_refused("run `twitter restore`")
+        owner.wait_until_refused("run `twitter restore --from")
 
 
 def test_redis_gone_and_back(tmp_path: Path, fresh_redis: RedisServer) -> None:

@@ -125,6 +125,6 @@ def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     """An error page saved as a snapshot is said to be unreadable."""
     path = tmp_path / "one.db"
     path.write_bytes(b"<html>502 Bad Gateway</html>" * 100)
-    sha256 = snapshot._sha256(path)
+    sha256 = snapshot.sha256_of(path)
     with pytest.raises(StorageUnfit, match="cannot be read as a database"):
         snapshot.verify(path, sha256, 1)

@@ -18,7 +18,19 @@ from services.common.errors import InvariantError, LogUnavailable
 def test_help_names_every_command_and_exit_code() -> None:
     """Somebody who types only `twitter` finds the way."""
     shown = CliRunner().invoke(app, []).output
-    for word in ("dev", "import", "log", "rebuild", "verify", "demo", "Exit codes", "130"):
+    for word in (
+        "dev",
+        "import",
+        "log",
+        "rebuild",
+        "verify",
+        "demo",
+        "backup",
+        "restore",
+        "snapshot",
+        "Exit codes",
+        "130",
+    ):
         assert word in shown
 
 
