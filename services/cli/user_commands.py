@@ -161,7 +161,7 @@ def _append(log: EventLog, event: AccountEvent) -> int:
         raise LogUnavailable(f"{error}; it may have been done all the same: look, or do it again") from error
     if isinstance(result, str):
         raise CommandFailed(f"the log refused it: {result}")
-    return result
+    return int(result)
 
 
 def _profile(read_url: str, user_id: int) -> dict[str, Any] | None:

@@ -93,7 +93,7 @@ class Archive:
 
         Raises StorageUnfit when entries between ``position`` and these are missing.
         """
-        fresh = [entry for entry in entries if entry.position > self.position]
+        fresh = [entry.kept for entry in entries if entry.position > self.position]
         if not fresh:
             return
         if fresh[0].prev != self.position:

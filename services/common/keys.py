@@ -36,6 +36,12 @@ DELETED: Final = "log:deleted"
 LIMIT_PREFIX: Final = "limit:"
 """``limit:{limit}:{window}:{subject}`` -> requests leased or admitted in this window, in CACHE_URL's Redis. Expires."""
 
+IDEMPOTENCY_PREFIX: Final = "idempotency:"
+"""Hashes ``idempotency:{hour of Unix time}``: scope of a claim -> ``{position}:{fingerprint}``; see idempotency.py."""
+
+IDEMPOTENCY_HOURS: Final = "idempotency:hours"
+"""Set of the hours of which there is such a hash."""
+
 OWNER_GROUP: Final = "db-updater"
 """The consumer group that shows the owner's progress to standard tools; nothing reads through it."""
 
@@ -48,6 +54,11 @@ def limit(name: str, window: int, subject: str) -> str:
 def credential(user_id: int) -> str:
     """The key of a user's credentials."""
     return f"{CREDENTIAL_PREFIX}{user_id}"
+
+
+def idempotency(hour: int) -> str:
+    """The key of an hour's claims."""
+    return f"{IDEMPOTENCY_PREFIX}{hour}"
 
 
 def tweet(tweet_id: int) -> str:

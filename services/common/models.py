@@ -141,6 +141,16 @@ class DeadLetter(Public, table=True):
     reason: str
 
 
+class KeptAnswer(Private, table=True):
+    """Which entry was appended under an idempotency key, kept for the window only (ADR 10)."""
+
+    __tablename__ = "idempotency_answers"
+
+    scope: bytes = Field(primary_key=True, sa_type=LargeBinary)
+    fingerprint: bytes = Field(sa_type=LargeBinary)
+    position: int = Field(index=True, sa_type=BIG)
+
+
 class Credential(Private, table=True):
     """What a user gave in confidence; copied from ``cred:{user}``, never in an event or a replica.
 

@@ -52,6 +52,7 @@ class Step(StrEnum):
     CAUGHT_UP = "recovery:caught_up"
     DISCARDED_SAVED = "recovery:discarded_saved"
     ACCOUNTS_REBUILT = "recovery:accounts_rebuilt"
+    ANSWERS_REBUILT = "recovery:answers_rebuilt"
     FENCE_CHECKED = "batch:fence_checked"
     PRIVATE_COMMITTED = "batch:private_committed"
     BEFORE_COMMIT = "batch:before_commit"
@@ -104,9 +105,9 @@ class Applier:
         """Apply entries that continue from the applied position.
 
         1. The fence in Redis is still ours.
-        2. Credentials of new and changed accounts are committed to their own file, before that is applied; those of
-           deleted ones are erased there. What a later entry has changed is taken with that entry: it may be beside our
-           history, in a log that came back older and went on.
+        2. Credentials of new and changed accounts, and answers under idempotency keys, are committed to their own file,
+           before that is applied; credentials of deleted accounts are erased there. What a later entry has changed is
+           taken with that entry: it may be beside our history, in a log that came back older and went on.
         3. Rows and position are committed in one transaction, which holds only under our fence.
         4. The entries are archived.
         5. Names of rejected accounts are given back.
@@ -116,7 +117,7 @@ class Applier:
         self._log.check_fence(self.fence)
         self._at(Step.FENCE_CHECKED)
         with self._volume.batch_lock:
-            self._save_credentials(entries)
+            self._save_private(entries)
             self._at(Step.PRIVATE_COMMITTED)
             batch = self._volume.apply(entries, before_commit=lambda: self._at(Step.BEFORE_COMMIT))
             self._at(Step.COMMITTED)
@@ -140,11 +141,12 @@ class Applier:
         self._metrics.applied_position.set(self._volume.applied.position)
         self._metrics.archive_bytes.set(self._volume.archive.size_bytes)
 
-    def _save_credentials(self, entries: Sequence[Entry]) -> None:
+    def _save_private(self, entries: Sequence[Entry]) -> None:
         private = self._volume.private
         kept = accounts_in(entries, UserCreated, UserUpdated, TokensRevoked, UserSuspended, UserReinstated)
         deleted = accounts_in(entries, AccountDeleted)
         private.forget(deleted)
+        private.answers.save(entries)
         if kept:
             found = self._log.credentials(kept)
             private.save({user: held for user, held in found.items() if held.position <= entries[-1].position})

@@ -22,6 +22,7 @@ from services.common.errors import (
 from services.common.events import PROJECTION_VERSION
 from services.common.ids import BEGINNING, unix_ms_of
 from services.common.log.client import EventLog, LogStatus, compare_fence
+from services.common.log.idempotency import first_hour, position_of_hour
 from services.common.log.subscription import Subscription, check_chain
 from services.db_updater.applier import Applier, At, Step
 from services.db_updater.metrics import OwnerMetrics
@@ -236,7 +237,7 @@ class Owner:
         return Subscription(self._log, after_position, name=NAME, entries_max=self._batch_entries_max)
 
     def _maintain(self) -> None:
-        """Look at the log, then 1. show our progress to standard tools, 2. trim what nobody needs any more."""
+        """Look at the log, then 1. show our progress to standard tools, 2. trim and drop what nobody needs any more."""
         status = self._log.status()
         compare_fence(status.fence, self._applier.fence)
         if (loss := self._loss(status)) is not None:
@@ -245,6 +246,7 @@ class Owner:
         self._log.show_progress(self.position, self._volume.applied.entries)
         self._at(Step.PROGRESS_SHOWN)
         self._trim(status)
+        self._drop_answers(status)
         self._at(Step.TRIMMED)
 
     def _trim(self, status: LogStatus) -> None:
@@ -255,6 +257,12 @@ class Owner:
             trimmed = self._log.trim(up_to_position, self._applier.fence)
             self._metrics.trimmed_entries_total.inc(trimmed)
             _logger.debug("log_trimmed", up_to_position=up_to_position, entries=trimmed)
+
+    def _drop_answers(self, status: LogStatus) -> None:
+        """By the head of the log, which no wrong clock has moved, and not by TIME."""
+        hour = first_hour(status.head)
+        if self._log.drop_answers(hour):
+            self._volume.private.answers.forget_before(position_of_hour(hour))
 
     def _observe(self, status: LogStatus) -> None:
         is_behind = status.head > self.position

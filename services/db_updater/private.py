@@ -15,15 +15,20 @@ from services.common.log.append import AccountEvent
 from services.common.log.client import StoredCredential
 from services.common.log.entry import Entry
 from services.common.models import Credential, Private
+from services.db_updater.idempotency import KeptAnswers
 
 
 class PrivateTables:
-    """Credentials by user id. Each call is one durable transaction and may be repeated."""
+    """Credentials by user id, and beside them ``answers`` under idempotency keys.
+
+    Each call is one durable transaction and may be repeated.
+    """
 
     def __init__(self, database: Database) -> None:
         self._engine = open_private_writer(database)
         with self._engine.begin() as connection:
             Private.metadata.create_all(connection)
+        self.answers = KeptAnswers(self._engine)
 
     def save(self, credentials: Mapping[int, StoredCredential]) -> None:
         """Keep these users' credentials, except where what is held is newer."""

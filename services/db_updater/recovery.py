@@ -10,6 +10,7 @@ halted               a halted log                              begins again
 caught up            the same, with more of it applied         begins again, with nothing left to apply
 discarded saved      a report of an epoch not started yet      writes the same report again
 accounts rebuilt     names as SQLite has them, or half of them  writes them again
+answers rebuilt      the same for idempotency keys              writes them again
 epoch started        an entry that is not applied              applies it: nothing is left to recover
 ===================  ========================================  ====================================================
 """
@@ -69,7 +70,7 @@ class Recovery:
            then comes later with a greater position halts the log again, and the next epoch lies above that.
         2. Apply what the log still has and we do not, as far as it continues from our position.
         3. Save and count what it holds beside our history.
-        4. Rebuild names, e-mails and credentials from SQLite.
+        4. Rebuild names, e-mails, credentials and answers under idempotency keys from SQLite.
         5. Start the epoch, in one call that checks the fence and that the log is as it was in step 3, removes all
            entries before, and lifts the halt.
 
@@ -89,6 +90,8 @@ class Recovery:
         self._at(Step.DISCARDED_SAVED)
         self._rebuild_accounts()
         self._at(Step.ACCOUNTS_REBUILT)
+        self._rebuild_answers()
+        self._at(Step.ANSWERS_REBUILT)
         self._start_epoch(epoch, seen)
 
     def _catch_up(self) -> int:
@@ -149,7 +152,7 @@ class Recovery:
             for entry in entries:
                 while ours is not None and ours.position < entry.position:
                     ours = next(archived, None)
-                if entry != ours:
+                if entry.kept != ours:
                     yield entry
             position = entries[-1].position
             self._wait(0)
@@ -173,6 +176,17 @@ class Recovery:
         for usernames in self._volume.usernames(self._batch_entries_max):
             self._log.check_fence(self._applier.fence)
             self._log.write_accounts(usernames, private.credentials(list(usernames)))
+            self._wait(0)
+
+    def _rebuild_answers(self) -> None:
+        """Make Redis know the idempotency keys of our history, and of no entry that is discarded or lost."""
+        answers = self._volume.private.answers
+        answers.forget_after(self._volume.applied.position)
+        self._log.check_fence(self._applier.fence)
+        self._log.drop_answers(None)
+        for portion in answers.read(self._batch_entries_max):
+            self._log.check_fence(self._applier.fence)
+            self._log.write_answers(portion)
             self._wait(0)
 
     def _start_epoch(self, epoch: int, seen: LogStatus) -> None:

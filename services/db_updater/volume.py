@@ -101,7 +101,7 @@ class Volume:
         with self._engine.begin() as connection:
             self._guard(connection, entries[0].prev)
             batch = projection.apply(connection, entries)
-            connection.execute(update(_last_batch).values(entries=_encode(entries)))
+            connection.execute(update(_last_batch).values(entries=_encode([entry.kept for entry in entries])))
             applied = projection.applied(connection)
             before_commit()
         self.applied = applied

@@ -25,6 +25,7 @@ from services.write.errors import WriterFailed
 from services.write.existence import CONNECTIONS_MAX, Existence, ReadService
 from services.write.group_commit import GroupCommit
 from services.write.handlers import Handlers
+from services.write.idempotency import Claims
 from services.write.log_watch import LogWatch
 from services.write.log_writer import LogWriter, connection_to
 from services.write.logins import Logins
@@ -89,7 +90,11 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
             existence = Existence(ReadService(client, clock).find, metrics=existence_metrics)
             watch.on_epoch = existence.forget_all
             app.state.handlers = Handlers(
-                commit.append, existence=existence, authors=Authors(existence), credentials=credentials
+                commit.append,
+                existence=existence,
+                authors=Authors(existence),
+                credentials=credentials,
+                claims=Claims(settings.email_hash_key),
             )
             await stack.enter_async_context(_running(watch))
             yield

@@ -3,6 +3,7 @@
 OperationalError
 ├── LogFull                the log has no memory left for another entry
 ├── LogNotDurable          Redis may lose what it acknowledges, and that was forbidden
+├── AnswerUnavailable      what was done before cannot be shown now
 └── Stopping               this process is shutting down
 InvariantError
 └── WriterFailed           a worker of the group commit died
@@ -31,6 +32,12 @@ class LogNotDurable(OperationalError):
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__("LOG_DURABILITY=required: " + "; ".join(map(str, findings)))
+
+
+class AnswerUnavailable(OperationalError):
+    """A request was done before, under its Idempotency-Key, and nobody can say now what the answer looks like."""
+
+    code = "answer_unavailable"
 
 
 class Stopping(OperationalError):

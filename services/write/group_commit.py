@@ -16,7 +16,7 @@ import structlog
 
 from services.common import events
 from services.common.errors import LogUnavailable, OperationalError, OutcomeUnknown, Overloaded
-from services.common.log.append import AppendItem, Result
+from services.common.log.append import AppendItem, Repeated, Result
 from services.write.errors import Stopping, WriterFailed
 from services.write.metrics import AppendMetrics
 
@@ -81,7 +81,7 @@ class GroupCommit:
         return self._failure
 
     async def append(self, item: AppendItem, deadline: float) -> Result:
-        """Append one item by ``deadline`` on the event loop's clock; its position, or why the log refused it.
+        """Append one item by ``deadline`` on the event loop's clock; its position, or why the log has not appended it.
 
         Raises Overloaded, Stopping, LogUnavailable or WritesRefused if nothing was written, OutcomeUnknown if it
         may have been, WriterFailed after the death of a worker. Cancelling the caller harms nobody else's item.
@@ -169,7 +169,7 @@ class GroupCommit:
         finally:
             self._metrics.seconds.observe(asyncio.get_running_loop().time() - started)
         for pending, result in outcomes:
-            self._metrics.count(result if isinstance(result, str) else "appended")
+            self._metrics.count(_outcome(result))
             if not pending.result.done():
                 pending.result.set_result(result)
 
@@ -184,3 +184,13 @@ class GroupCommit:
             if pending is not None:
                 pending.fail(LogUnavailable("the group commit has failed; nothing was written"))
         self._on_failure(error)
+
+
+def _outcome(result: Result) -> str:
+    match result:
+        case str():
+            return result
+        case Repeated():
+            return "repeated"
+        case int():
+            return "appended"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -13,6 +13,7 @@ from services.common.auth import suspended, unauthorized
 from services.common.errors import ClientError
 from services.common.events import (
     AccountDeleted,
+    Event,
     TokensRevoked,
     TweetCreated,
     TweetDeleted,
@@ -25,14 +26,16 @@ from services.common.events import (
     UserUnfollowed,
     UserUpdated,
 )
-from services.common.ids import created_at
-from services.common.log.append import AppendItem, CredentialChange, Result, TokenHolder
+from services.common.ids import POSITION_MAX, created_at
+from services.common.log.append import AppendItem, CredentialChange, Repeated, Result, TokenHolder
 from services.common.shapes import UserView
 from services.write.actors import Actor
 from services.write.authors import Authors
 from services.write.commands import CreateTweet, CreateUser, UpdateAccount
 from services.write.credentials import Credentials
+from services.write.errors import AnswerUnavailable
 from services.write.existence import Existence, Kind, Verdict, not_found
+from services.write.idempotency import Claims, IdempotencyKey, idempotency_mismatch
 
 REQUEST_SECONDS: Final = 0.85
 """From command to verdict; a client has its answer within a second, whatever Redis does."""
@@ -72,38 +75,52 @@ class _Authored(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Written(Generic[T_co]):
-    """What a command made, and its position in the log."""
+    """What a command made, and its position in the log; ``is_repeated`` if it was made before, under the same key."""
 
     position: int
     value: T_co
+    is_repeated: bool = False
 
 
 class Handlers:
-    """One method for each command. Each raises ClientError, or OperationalError where it should be tried again."""
+    """One method for each command. Each raises ClientError, or OperationalError where it should be tried again.
 
-    def __init__(self, append: AppendOne, *, existence: Existence, authors: Authors, credentials: Credentials) -> None:
+    Under a ``key`` a command is carried out once, and answered alike each time.
+    """
+
+    def __init__(
+        self, append: AppendOne, *, existence: Existence, authors: Authors, credentials: Credentials, claims: Claims
+    ) -> None:
         self._append = append
         self._existence = existence
         self._authors = authors
         self._credentials = credentials
+        self._claims = claims
 
-    async def create_user(self, command: CreateUser) -> Written[UserView]:
-        """Open an account; its name and e-mail are unique without regard to case."""
+    async def create_user(self, command: CreateUser, key: IdempotencyKey | None = None) -> Written[UserView]:
+        """Open an account; its name and e-mail are unique without regard to case.
+
+        That the password of a repeated command is the same is for the caller to check: no fast digest is made of it.
+        """
         deadline = _deadline()
-        claim = await self._credentials.claim(command.email, command.password)
-        result = await self._append(AppendItem(UserCreated(command.username), credential=claim), deadline)
-        if isinstance(result, str):
+        credential = await self._credentials.claim(command.email, command.password)
+        event = UserCreated(command.username)
+        claim = self._claims.claim(key, event, command.email, command.password is not None)
+        result = await self._append(AppendItem(event, credential=credential, claim=claim), deadline)
+        if isinstance(result, str) and result in _TAKEN:
             raise ClientError(409, result, _TAKEN[result])
+        position, is_repeated = _done(result, Kind.USER)
         view = UserView(
-            id=result,
+            id=position,
             username=command.username,
-            created_at=created_at(result),
+            created_at=created_at(position),
             followers_count=0,
             following_count=0,
         )
-        self._existence.remember(Kind.USER, result)
-        self._authors.remember(view)
-        return Written(result, view)
+        if not is_repeated:
+            self._existence.remember(Kind.USER, position)
+            self._authors.remember(view)
+        return Written(position, view, is_repeated)
 
     async def revoke_tokens(self, holder: TokenHolder) -> Written[None]:
         """Make every token of this account useless, the one in use among them."""
@@ -119,14 +136,19 @@ class Handlers:
         """Remove the account, its tweets and what it keeps in confidence; its name is held for a while."""
         return await self._change_account(AccountDeleted(user_id=holder.user_id), holder)
 
-    async def create_tweet(self, command: CreateTweet, author: Actor) -> Written[CreatedTweetView]:
-        """Publish a tweet. Without the author's view it is appended all the same: durable comes before pretty."""
+    async def create_tweet(
+        self, command: CreateTweet, author: Actor, key: IdempotencyKey | None = None
+    ) -> Written[CreatedTweetView]:
+        """Publish a tweet. Without the author's view it is appended all the same: durable comes before pretty.
+
+        What was published before is answered as it was then, from the command, which is the same; it may have been
+        deleted since. Raises AnswerUnavailable if the author's view is all that is missing.
+        """
         deadline = _deadline()
         user_id = _named(author)
         refers_to = [tweet_id for tweet_id in (command.in_reply_to_id, command.quote_of_id) if tweet_id is not None]
-        view, _ = await asyncio.gather(
-            self._view(author),
-            self._existence.refuse_absent(*((Kind.TWEET, tweet_id) for tweet_id in refers_to)),
+        view, refusal = await asyncio.gather(
+            self._view(author), self._refusal(*((Kind.TWEET, tweet_id) for tweet_id in refers_to))
         )
         event = TweetCreated(
             user_id=user_id,
@@ -135,11 +157,20 @@ class Handlers:
             quote_of_id=command.quote_of_id,
         )
         target = max([user_id, *refers_to])
-        written_through = _written_through(event, view)
-        item = AppendItem(event, target=target, written_through=written_through, holder=author.holder, actor_id=user_id)
-        result = await self._append(item, deadline)
-        position = _position(result, Kind.USER if target == user_id else Kind.TWEET)
-        self._existence.remember(Kind.TWEET, position)
+        item = AppendItem(
+            event,
+            target=target,
+            written_through=_written_through(event, view),
+            holder=author.holder,
+            actor_id=user_id,
+            claim=self._claims.claim(key, event),
+        )
+        result = await self._append_unless(refusal, item, deadline)
+        position, is_repeated = _done(result, Kind.USER if target == user_id else Kind.TWEET)
+        if not is_repeated:
+            self._existence.remember(Kind.TWEET, position)
+        elif view is None:
+            raise AnswerUnavailable("nobody can say now how the author of a repeated tweet looks")
         return Written(
             position,
             CreatedTweetView(
@@ -154,6 +185,7 @@ class Handlers:
                 in_reply_to_id=command.in_reply_to_id,
                 quote_of_id=command.quote_of_id,
             ),
+            is_repeated,
         )
 
     async def delete_tweet(self, tweet_id: int, actor: Actor) -> Written[None]:
@@ -172,28 +204,29 @@ class Handlers:
         item = AppendItem(event, target=max(tweet_id, user_id), holder=actor.holder, actor_id=user_id)
         result = await self._append(item, deadline)
         self._existence.forget(Kind.TWEET, tweet_id)
-        return Written(_position(result, Kind.TWEET if tweet_id >= user_id else Kind.USER), None)
+        position, _ = _done(result, Kind.TWEET if tweet_id >= user_id else Kind.USER)
+        return Written(position, None)
 
-    async def like(self, tweet_id: int, actor: Actor) -> Written[None]:
+    async def like(self, tweet_id: int, actor: Actor, key: IdempotencyKey | None = None) -> Written[None]:
         """Like a tweet, as somebody or anonymously."""
-        return await self._act_on_tweet(TweetLiked(tweet_id=tweet_id, user_id=actor.user_id), actor)
+        return await self._act_on_tweet(TweetLiked(tweet_id=tweet_id, user_id=actor.user_id), actor, key)
 
     async def unlike(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Take back a user's like."""
         return await self._act_on_tweet(TweetUnliked(tweet_id=tweet_id, user_id=_named(actor)), actor)
 
-    async def retweet(self, tweet_id: int, actor: Actor) -> Written[None]:
+    async def retweet(self, tweet_id: int, actor: Actor, key: IdempotencyKey | None = None) -> Written[None]:
         """Retweet a tweet, as somebody or anonymously."""
-        return await self._act_on_tweet(TweetRetweeted(tweet_id=tweet_id, user_id=actor.user_id), actor)
+        return await self._act_on_tweet(TweetRetweeted(tweet_id=tweet_id, user_id=actor.user_id), actor, key)
 
     async def unretweet(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Take back a user's retweet."""
         return await self._act_on_tweet(TweetUnretweeted(tweet_id=tweet_id, user_id=_named(actor)), actor)
 
-    async def follow(self, follower: Actor, followee_id: int) -> Written[None]:
+    async def follow(self, follower: Actor, followee_id: int, key: IdempotencyKey | None = None) -> Written[None]:
         """Let one user follow another."""
         event = UserFollowed(follower_id=_named(follower), followee_id=followee_id)
-        return await self._act_on_user(event, follower)
+        return await self._act_on_user(event, follower, key)
 
     async def unfollow(self, follower: Actor, followee_id: int) -> Written[None]:
         """Let one user no longer follow another."""
@@ -209,7 +242,8 @@ class Handlers:
         result = await self._append(AppendItem(event, change=change, holder=holder), _deadline())
         if result == "email_taken":
             raise ClientError(409, "email_taken", _TAKEN["email_taken"])
-        return Written(_position(result, Kind.USER), None)
+        position, _ = _done(result, Kind.USER)
+        return Written(position, None)
 
     async def _view(self, author: Actor) -> UserView | None:
         try:
@@ -220,23 +254,65 @@ class Handlers:
             return None  # who has a token was there: the append says whether the account is gone
 
     async def _act_on_tweet(
-        self, event: TweetLiked | TweetUnliked | TweetRetweeted | TweetUnretweeted, actor: Actor
+        self,
+        event: TweetLiked | TweetUnliked | TweetRetweeted | TweetUnretweeted,
+        actor: Actor,
+        key: IdempotencyKey | None = None,
     ) -> Written[None]:
-        deadline = _deadline()
-        await self._existence.refuse_absent((Kind.TWEET, event.tweet_id), *_unproven(actor))
         target = max(event.tweet_id, event.user_id or 0)
-        item = AppendItem(event, target=target, holder=actor.holder, actor_id=actor.user_id or 0)
-        result = await self._append(item, deadline)
-        return Written(_position(result, Kind.TWEET if target == event.tweet_id else Kind.USER), None)
+        kind = Kind.TWEET if target == event.tweet_id else Kind.USER
+        return await self._act(event, actor, key, (Kind.TWEET, event.tweet_id), target=target, kind=kind)
 
-    async def _act_on_user(self, event: UserFollowed | UserUnfollowed, actor: Actor) -> Written[None]:
-        deadline = _deadline()
+    async def _act_on_user(
+        self, event: UserFollowed | UserUnfollowed, actor: Actor, key: IdempotencyKey | None = None
+    ) -> Written[None]:
         if event.follower_id == event.followee_id:
             raise ClientError(422, "cannot_follow_self", "One cannot follow oneself")
-        await self._existence.refuse_absent((Kind.USER, event.followee_id), *_unproven(actor))
         target = max(event.followee_id, event.follower_id)
-        item = AppendItem(event, target=target, holder=actor.holder, actor_id=event.follower_id)
-        return Written(_position(await self._append(item, deadline), Kind.USER), None)
+        return await self._act(event, actor, key, (Kind.USER, event.followee_id), target=target, kind=Kind.USER)
+
+    async def _act(
+        self,
+        event: Event,
+        actor: Actor,
+        key: IdempotencyKey | None,
+        subject: tuple[Kind, int],
+        *,
+        target: int,
+        kind: Kind,
+    ) -> Written[None]:
+        """Append what somebody does to a subject; ``kind`` is that of the ``target``, the greatest id in the event."""
+        deadline = _deadline()
+        refusal = await self._refusal(subject, *_unproven(actor))
+        item = AppendItem(
+            event,
+            target=target,
+            holder=actor.holder,
+            actor_id=actor.user_id or 0,
+            claim=self._claims.claim(key, event),
+        )
+        position, is_repeated = _done(await self._append_unless(refusal, item, deadline), kind)
+        return Written(position, None, is_repeated)
+
+    async def _refusal(self, *subjects: tuple[Kind, int]) -> ClientError | None:
+        """The 404 for the first of these that provably does not exist."""
+        try:
+            await self._existence.refuse_absent(*subjects)
+        except ClientError as refusal:
+            return refusal
+        return None
+
+    async def _append_unless(self, refusal: ClientError | None, item: AppendItem, deadline: float) -> Result:
+        """Append an item. Raises the refusal, except of what was done before what it refers to was gone."""
+        if refusal is None:
+            return await self._append(item, deadline)
+        if item.claim is None:
+            raise refusal
+        # Only the log knows whether it was. Nothing above the head exists, so it can append nothing now.
+        result = await self._append(replace(item, target=POSITION_MAX), deadline)
+        if result == "not_found":
+            raise refusal
+        return result
 
 
 def _deadline() -> float:
@@ -255,14 +331,19 @@ def _unproven(actor: Actor) -> list[tuple[Kind, int]]:
     return [(Kind.USER, actor.user_id)] if actor.user_id is not None and actor.holder is None else []
 
 
-def _position(result: Result, kind: Kind) -> int:
+def _done(result: Result, kind: Kind) -> tuple[int, bool]:
+    """The position of what was appended, and whether it was there before. Raises ClientError for a refusal."""
+    if isinstance(result, Repeated):
+        return result.position, True
     if result == "token_revoked":
         raise unauthorized("token_revoked", "This token has been revoked")
     if result == "account_suspended":
         raise suspended()
+    if result == "idempotency_mismatch":
+        raise idempotency_mismatch()
     if isinstance(result, str):
         raise not_found(kind)
-    return result
+    return result, False
 
 
 def _written_through(event: TweetCreated, author: UserView | None) -> bytes | None:

@@ -9,8 +9,9 @@ from services.common.auth import Authentication, TokenPair, check_not_revoked, c
 from services.common.errors import ClientError
 from services.common.log.client import StoredCredential
 from services.common.log.credentials import CredentialLookups
-from services.write.commands import LogIn, Refresh
+from services.write.commands import CreateUser, LogIn, Refresh
 from services.write.credentials import Credentials
+from services.write.idempotency import IdempotencyKey, idempotency_mismatch
 
 _NOBODY: Final = 0
 """No user's id: nothing is kept of it, and finding that out takes a look-up like any other."""
@@ -67,6 +68,24 @@ class Logins:
     def of_new_account(self, user_id: int) -> TokenPair | None:
         """The first tokens of an account, None without keys."""
         return self._authentication.issue(user_id, user_id)
+
+    async def of_repeated_account(self, user_id: int, command: CreateUser, key: IdempotencyKey) -> TokenPair | None:
+        """Tokens for who opened an account and asks again, under the key of then; None where they prove too little.
+
+        Who knows address, key and body of somebody else's request must not get her account. The proof is the password,
+        and for an account that never had one the key, if it is long enough to be a secret. Nobody gets around a
+        revocation. Raises ClientError 422 for another password than the account has, Overloaded and LogUnavailable.
+        """
+        found = await self._lookups.of_user(user_id)
+        if found is None or found.suspended_position:  # deleted or suspended since
+            return None
+        if command.password is not None:
+            if not await self._credentials.is_password(found.password_hash, command.password):
+                raise idempotency_mismatch()
+            return self._authentication.issue(user_id, max(user_id, found.revoked_position))
+        if found.password_hash is not None or found.revoked_position > user_id or not key.is_secret:
+            return None
+        return self.of_new_account(user_id)
 
     async def _find(self, command: LogIn) -> tuple[int, StoredCredential | None]:
         if command.username is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Final
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -14,6 +15,9 @@ from services.cli.dev.redis_server import find_server, server_command
 from tests.support.ports import HOST, free_port
 from tests.support.process import Program
 from tests.support.wait import eventually
+
+_JUNK: Final = "junk"
+_JUNK_BYTES: Final = 8 * 2**20
 
 
 class RedisServer(Program):
@@ -59,6 +63,19 @@ class RedisServer(Program):
         with self.client() as client:
             client.flushall()
             client.script_flush()
+
+    def fill(self) -> None:
+        """Leave no memory for another write, and evict all that may be evicted."""
+        with self.client() as client:
+            bytes_before = int(client.info("memory")["used_memory"])
+            client.set(_JUNK, bytes(_JUNK_BYTES))
+            client.config_set("maxmemory", bytes_before + _JUNK_BYTES // 2)
+            eventually(lambda: not client.info("keyspace")["db0"]["expires"], describe=lambda: client.info("keyspace"))
+
+    def make_room(self) -> None:
+        """Give back half of what ``fill`` has taken."""
+        with self.client() as client:
+            client.delete(_JUNK)
 
     def _answers(self) -> bool:
         assert self.is_running, f"redis ended:\n{self.log_tail}"

@@ -19,6 +19,7 @@ from services.common.events import (
     UserSuspended,
     UserUpdated,
 )
+from services.common.log.idempotency import WINDOW_HOURS, IdempotencyClaim
 from services.common.log.scripts import load
 
 SCRIPT: Final = load("append", appends=True)
@@ -31,6 +32,8 @@ KEYS: Final = (
     keys.CREDENTIAL_PREFIX,
     keys.TWEET_PREFIX,
     keys.DELETED,
+    keys.IDEMPOTENCY_PREFIX,
+    keys.IDEMPOTENCY_HOURS,
 )
 WRITTEN_THROUGH_SECONDS: Final = 60
 """How long ``tweet:{id}`` stays for readers that are behind; after that they ask the stream itself."""
@@ -38,9 +41,21 @@ WRITTEN_THROUGH_SECONDS: Final = 60
 NAME_HELD_SECONDS: Final = 30 * 24 * 3600
 """How long nobody can take the name of a deleted account, so that nobody is taken for its former holder at once."""
 
-Result = int | str
-"""The position of the entry, or why it was refused: username_taken, email_taken, id_taken, not_found, token_revoked,
-account_suspended."""
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Nothing was appended: the same was, at this position, under the same claim."""
+
+    position: int
+
+    def __int__(self) -> int:
+        """The position."""
+        return self.position
+
+
+Result = int | Repeated | str
+"""The position of the entry, or why there is none: already Repeated, username_taken, email_taken, id_taken, not_found,
+token_revoked, account_suspended, idempotency_mismatch."""
 
 Argument = bytes | str | int
 
@@ -96,6 +111,7 @@ class AppendItem:
     ``target`` is an id the event refers to: above the head it cannot exist, and the item is ``not_found``.
     ``credential`` is required with UserCreated, ``written_through`` is optional with TweetCreated, ``change`` with
     UserUpdated. ``holder`` is who has proved to act; without proof ``actor_id`` is who is said to, 0 for nobody.
+    Under a ``claim`` it is appended once.
     """
 
     event: Event
@@ -105,6 +121,7 @@ class AppendItem:
     change: CredentialChange | None = None
     holder: TokenHolder | None = None
     actor_id: int = 0
+    claim: IdempotencyClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +157,20 @@ def encode_call(call: AppendCall) -> list[Argument]:
         call.clock_ms,
         WRITTEN_THROUGH_SECONDS,
         NAME_HELD_SECONDS,
+        WINDOW_HOURS,
         len(call.items),
     ]
     for item in call.items:
         event = item.event
         holder = item.holder or TokenHolder(item.actor_id, _UNPROVEN)
-        common = (event.name, event.version, events.encode(event), item.target, holder.user_id, holder.position)
+        claim = b"".join(item.claim or ())
+        common = (event.name, event.version, events.encode(event), item.target, holder.user_id, holder.position, claim)
         if isinstance(event, UserCreated):
             if item.credential is None:
                 raise ValueError("UserCreated needs a credential claim")
-            claim = item.credential
+            private = item.credential
             arguments += ("user", *common, event.id or 0, event.username.lower(), event.username)
-            arguments += (claim.email_hmac, claim.email, claim.password_hash or "")
+            arguments += (private.email_hmac, private.email, private.password_hash or "")
         elif isinstance(event, TweetCreated):
             arguments += ("tweet", *common, event.id or 0, item.written_through or b"")
         elif isinstance(event, TweetDeleted):
@@ -179,4 +198,10 @@ def parse_reply(reply: bytes) -> AppendReply:
         code = rest[0]
         kind = DeadlinePassed if code == "deadline_passed" else WritesRefused
         raise kind(code, REFUSALS.get(code, code))
-    return AppendReply(int(time_ms), int(head), [int(word) if word.isdigit() else word for word in rest])
+    return AppendReply(int(time_ms), int(head), [_result(word) for word in rest])
+
+
+def _result(word: str) -> Result:
+    if word.isdigit():
+        return int(word)
+    return Repeated(int(word[1:])) if word.startswith("=") else word

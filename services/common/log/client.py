@@ -30,6 +30,7 @@ from services.common.log.append import (
 )
 from services.common.log.durability import SETTINGS, Finding, judge
 from services.common.log.entry import Entry, parse
+from services.common.log.idempotency import IdempotencyAnswer, hour_of
 from services.common.log.redis_errors import is_passing, translated
 from services.common.log.scripts import load
 
@@ -288,6 +289,24 @@ class EventLog:
                 pipe.set(f"{keys.EMAIL_PREFIX}{credential.email_hmac}", user_id)
                 pipe.hset(keys.credential(user_id), mapping=fields)
             pipe.execute()
+
+    def write_answers(self, answers: Sequence[IdempotencyAnswer]) -> None:
+        """Write what was appended under idempotency keys, as append.lua does; repeatable."""
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            for (scope, fingerprint), position in answers:
+                pipe.hset(keys.idempotency(hour_of(position)), scope, b"%d:%s" % (position, fingerprint))
+                pipe.sadd(keys.IDEMPOTENCY_HOURS, hour_of(position))
+            pipe.execute()
+
+    def drop_answers(self, first_hour: int | None) -> bool:
+        """Drop the answers of the hours before ``first_hour``, None for all; repeatable. Whether there were any."""
+        with translated():
+            hours = [int(hour) for hour in cast("set[bytes]", self._redis.smembers(keys.IDEMPOTENCY_HOURS))]
+            over = [hour for hour in hours if first_hour is None or hour < first_hour]
+            if over:
+                self._redis.unlink(*map(keys.idempotency, over))
+                self._redis.srem(keys.IDEMPOTENCY_HOURS, *over)
+        return bool(over)
 
     def close(self) -> None:
         """Close the connections."""

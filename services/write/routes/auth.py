@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from services.common.auth import TokenPair
 from services.common.web import problems
 from services.write.commands import LogIn, Refresh
-from services.write.routes.wire import HandlersOfApp, LoginsOfApp, ProvenHolder, Success, issued, success
+from services.write.routes.wire import (
+    HandlersOfApp,
+    LoginsOfApp,
+    ProvenHolder,
+    Success,
+    check_key_header,
+    issued,
+    success,
+)
 
-router = APIRouter(prefix="/auth", tags=["auth"])
+# A key is checked, and has no other effect: tokens are minted anew each time, and who revokes again is refused anyway.
+router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(check_key_header)])
 
 
 @router.post("/token", response_model=TokenPair, responses=problems(401, 403, 404))
@@ -24,7 +33,7 @@ async def refresh(command: Refresh, logins: LoginsOfApp) -> Response:
     return issued(await logins.refresh(command))
 
 
-@router.post("/revoke", response_model=Success, responses=problems(401, 403))
+@router.post("/revoke", response_model=Success, responses=problems(400, 401, 403))
 async def revoke(request: Request, handlers: HandlersOfApp, holder: ProvenHolder) -> Response:
     """Make all of one's tokens useless, everywhere; the one sent too."""
     return success(request, await handlers.revoke_tokens(holder))

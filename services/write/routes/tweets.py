@@ -8,19 +8,21 @@ from services.common.web import problems
 from services.write.actors import actor_of
 from services.write.commands import Act, ActAs, CreateTweet
 from services.write.handlers import CreatedTweetView
-from services.write.routes.wire import HandlersOfApp, Holder, PathId, Success, created, success
+from services.write.routes.wire import HandlersOfApp, Holder, Key, PathId, Success, created, success
 
 router = APIRouter(prefix="/tweets", tags=["tweets"])
 
 
 @router.post("", status_code=201, response_model=CreatedTweetView, responses=problems(401, 403, 404))
-async def create_tweet(request: Request, command: CreateTweet, handlers: HandlersOfApp, holder: Holder) -> Response:
+async def create_tweet(
+    request: Request, command: CreateTweet, handlers: HandlersOfApp, holder: Holder, key: Key
+) -> Response:
     """Publish a tweet, perhaps in reply to one or quoting one.
 
     ``user`` is the author with counters at most a few seconds old. It is null where the read service could not be
     asked in time: the tweet exists all the same.
     """
-    return created(request, await handlers.create_tweet(command, actor_of(holder, command.user_id)))
+    return created(request, await handlers.create_tweet(command, actor_of(holder, command.user_id), key))
 
 
 @router.delete("/{tweet_id}", response_model=Success, responses=problems(401, 403, 404))
@@ -33,18 +35,18 @@ async def delete_tweet(
 
 @router.post("/{tweet_id}/like", response_model=Success, responses=problems(401, 403, 404))
 async def like_tweet(
-    request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, act: Act | None = None
+    request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, key: Key, act: Act | None = None
 ) -> Response:
     """Like a tweet, once for each user; without a body anonymously."""
-    return success(request, await handlers.like(tweet_id, actor_of(holder, act.user_id if act else None)))
+    return success(request, await handlers.like(tweet_id, actor_of(holder, act.user_id if act else None), key))
 
 
 @router.post("/{tweet_id}/retweet", response_model=Success, responses=problems(401, 403, 404))
 async def retweet_tweet(
-    request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, act: Act | None = None
+    request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, key: Key, act: Act | None = None
 ) -> Response:
     """Retweet a tweet, once for each user; without a body anonymously."""
-    return success(request, await handlers.retweet(tweet_id, actor_of(holder, act.user_id if act else None)))
+    return success(request, await handlers.retweet(tweet_id, actor_of(holder, act.user_id if act else None), key))
 
 
 @router.delete("/{tweet_id}/like", response_model=Success, responses=problems(401, 403, 404))

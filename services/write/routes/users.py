@@ -11,6 +11,8 @@ from services.write.routes.wire import (
     CreatedUser,
     HandlersOfApp,
     Holder,
+    Key,
+    KeyOfAddress,
     LoginsOfApp,
     PathId,
     ProvenHolder,
@@ -24,9 +26,17 @@ router = APIRouter(prefix="/users", tags=["users"])
 
 
 @router.post("", status_code=201, response_model=CreatedUser, responses=problems(409))
-async def create_user(request: Request, command: CreateUser, handlers: HandlersOfApp, logins: LoginsOfApp) -> Response:
-    """Open an account; with it come tokens, where this service has keys. No token is looked at."""
-    written = await handlers.create_user(command)
+async def create_user(
+    request: Request, command: CreateUser, handlers: HandlersOfApp, logins: LoginsOfApp, key: KeyOfAddress
+) -> Response:
+    """Open an account; with it come tokens, where this service has keys. No token is looked at.
+
+    Repeated under an Idempotency-Key, tokens come again only with the account's password or, for an account without
+    one, with a key of at least 32 characters.
+    """
+    written = await handlers.create_user(command, key)
+    if written.is_repeated and key is not None:
+        return created(request, written, await logins.of_repeated_account(written.position, command, key))
     return created(request, written, logins.of_new_account(written.position))
 
 
@@ -48,10 +58,10 @@ async def delete_account(request: Request, handlers: HandlersOfApp, holder: Prov
 
 @router.post("/{user_id}/follow", response_model=Success, responses=problems(401, 403, 404))
 async def follow_user(
-    request: Request, user_id: PathId, handlers: HandlersOfApp, holder: Holder, act: ActAs | None = None
+    request: Request, user_id: PathId, handlers: HandlersOfApp, holder: Holder, key: Key, act: ActAs | None = None
 ) -> Response:
     """Follow a user, as oneself or, without a token, as the user whom the body names."""
-    return success(request, await handlers.follow(actor_of(holder, act.user_id if act else None), user_id))
+    return success(request, await handlers.follow(actor_of(holder, act.user_id if act else None), user_id, key))
 
 
 @router.delete("/{user_id}/follow", response_model=Success, responses=problems(401, 403, 404))

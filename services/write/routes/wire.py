@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, Final, Literal, cast
 
 import msgspec
-from fastapi import Depends, Path, Request, Response
+from fastapi import Depends, Header, Path, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from services.common.auth import TokenPair
+from services.common.errors import ClientError
 from services.common.ids import POSITION_MAX
 from services.common.log.append import TokenHolder
-from services.common.web import set_position
+from services.common.web import client_address, set_position
 from services.write.actors import Gate
 from services.write.handlers import Handlers, Written
+from services.write.idempotency import IdempotencyKey, check_key
 from services.write.logins import Logins
 
 
@@ -87,6 +89,47 @@ async def get_proven_holder(request: Request) -> TokenHolder:
 
 Holder = Annotated[TokenHolder | None, Depends(get_holder)]
 ProvenHolder = Annotated[TokenHolder, Depends(get_proven_holder)]
+
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+
+
+async def check_key_header(
+    request: Request,
+    key: Annotated[
+        str | None,
+        Header(
+            alias=IDEMPOTENCY_KEY,
+            description="A name for this request, 1 to 255 visible ASCII characters, best a random UUID. Sent again "
+            "under the same name within a day, it is not done again, and the answer is the same.",
+        ),
+    ] = None,
+) -> str | None:
+    """The idempotency key of a request. Raises ClientError 400 for one that is none, and for several."""
+    if key is None:
+        return None
+    if len(request.headers.getlist(IDEMPOTENCY_KEY)) > 1:
+        raise ClientError(400, "bad_idempotency_key", "Send one Idempotency-Key")
+    check_key(key)
+    return key
+
+
+KeyHeader = Annotated[str | None, Depends(check_key_header)]
+
+
+async def get_key(request: Request, key: KeyHeader, holder: Holder) -> IdempotencyKey | None:
+    """The idempotency key of whose token came with the request, or else of whoever is at its address."""
+    if holder is None:
+        return await get_key_of_address(request, key)
+    return None if key is None else IdempotencyKey(f"user {holder.user_id}", key)
+
+
+async def get_key_of_address(request: Request, key: KeyHeader) -> IdempotencyKey | None:
+    """The idempotency key of whoever is at the request's address."""
+    return None if key is None else IdempotencyKey(f"address {client_address(request.scope)}", key)
+
+
+Key = Annotated[IdempotencyKey | None, Depends(get_key)]
+KeyOfAddress = Annotated[IdempotencyKey | None, Depends(get_key_of_address)]
 
 _SUCCESS = Success().model_dump_json().encode()
 

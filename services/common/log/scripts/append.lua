@@ -2,25 +2,30 @@
 -- cannot fail (Redis isolates a script but does not roll it back).
 --
 -- KEYS: 1 stream, 2 meta hash, then the prefixes 3 calls, 4 names, 5 e-mails, 6 credentials, 7 tweets;
---       8 the deletions that the log holds
+--       8 the deletions that the log holds, 9 prefix of idempotency answers, 10 the hours of which there are some
 -- ARGV: 1 call id, 2 deadline (ms of Redis TIME), 3 greatest position the writer has seen, 4 writer's clock (ms),
 --       5 seconds to keep written-through tweets, 6 seconds to hold the names of deleted accounts,
---       7 number of items, then each item:
---         kind, type, version, payload, target, id of who acts or 0, position of the token or -1 for none; and for kind
+--       7 hours to remember idempotency keys, 8 number of items, then each item:
+--         kind, type, version, payload, target, id of who acts or 0, position of the token or -1 for none,
+--         scope and fingerprint of its idempotency key ('' for none); and for kind
 --         'user':    explicit id or 0, name in lower case, username, e-mail HMAC, e-mail, password hash
 --         'tweet':   explicit id or 0, value to write through ('' for none)
 --         'account': user id, 1 for its deletion, 1 to revoke its tokens, 'suspended' or 'reinstated' ('': as is);
 --                    e-mail HMAC, e-mail, password hash ('': as is)
 --         'deletion': id of the tweet, member of the deletions
--- Answer: 'ok <time_ms> <head> <result>...', each result a position or the word why it was refused;
+-- Answer: 'ok <time_ms> <head> <result>...', each result a position, '=<position>' of the same appended before under
+--         the same idempotency key, or the word why it was refused;
 --         or 'refused <time_ms> <head> <why>', and nothing was written.
 local DEADLINE_AHEAD_MS_MAX = 5000
 local CALLS_BUCKET_MS = 2000
 local CALLS_BUCKETS = 4
 local CLOCK_AHEAD_MS_MAX = 3600000
+local HOUR_MS = 3600000
+local SCOPE_BYTES = 16
 
 local stream, meta = KEYS[1], KEYS[2]
 local names, emails, credentials, tweets, deletions = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local answers, answer_hours = KEYS[9], KEYS[10]
 local call_id, deadline_ms = ARGV[1], tonumber(ARGV[2])
 local seen, clock_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 
@@ -72,7 +77,8 @@ if now_ms > math.max(unix_ms_of(head), clock_ms) + CLOCK_AHEAD_MS_MAX then retur
 -- Decide.
 local results, accepted, claimed = {}, {}, {}
 local revoked, suspended, deleted = {}, {}, {} -- accounts, by what this call has already decided
-local argument = 8
+local answered = {} -- by scope, what this call has already decided
+local argument = 9
 local function take()
   local value = ARGV[argument]
   argument = argument + 1
@@ -103,10 +109,44 @@ local function why_barred(actor, token_position)
   if token_position < (revoked[actor] or tonumber(held[1] or '0')) or is_gone(actor) then return 'token_revoked' end
 end
 
+local function hour_of(position)
+  return math.floor(unix_ms_of(position) / HOUR_MS)
+end
+
+-- '<position>:<fingerprint>' of what was appended under an idempotency key. They are kept in one hash an hour, which no
+-- time to live may evict (HAZARDS 3); the owner drops it when its hour is out of the window.
+local function hashes_in_window()
+  local first_hour = hour_of(next_position(now_ms, head)) - tonumber(ARGV[7])
+  local hashes = {}
+  for _, hour in ipairs(redis.call('SMEMBERS', answer_hours)) do
+    if tonumber(hour) >= first_hour then hashes[#hashes + 1] = answers .. hour end
+  end
+  return hashes
+end
+
+local hashes = nil
+local function answer_under(scope)
+  if answered[scope] then return answered[scope] end
+  hashes = hashes or hashes_in_window()
+  for _, hash in ipairs(hashes) do
+    local answer = redis.call('HGET', hash, scope)
+    if answer then return answer end
+  end
+end
+
+local function repetition(item)
+  local answer = answer_under(item.scope)
+  if not answer then return nil end
+  local colon = string.find(answer, ':', 1, true)
+  if string.sub(answer, colon + 1) ~= item.fingerprint then return 'idempotency_mismatch' end
+  return '=' .. string.sub(answer, 1, colon - 1)
+end
+
 local position = head
-for item_number = 1, tonumber(ARGV[7]) do
+for item_number = 1, tonumber(ARGV[8]) do
   local item = {kind = take(), type = take(), version = take(), payload = take(), target = tonumber(take())}
   local actor, token_position = take(), tonumber(take())
+  item.claim = take()
   local why = nil
   if item.kind == 'user' then
     item.id = tonumber(take())
@@ -138,6 +178,10 @@ for item_number = 1, tonumber(ARGV[7]) do
     end
   end
   if not why and item.target > head then why = 'not_found' end
+  if item.claim ~= '' then
+    item.scope, item.fingerprint = string.sub(item.claim, 1, SCOPE_BYTES), string.sub(item.claim, SCOPE_BYTES + 1)
+    why = repetition(item) or why
+  end
   if actor ~= '0' then why = why_barred(actor, token_position) or why end
   if why then
     results[item_number] = why
@@ -156,6 +200,7 @@ for item_number = 1, tonumber(ARGV[7]) do
       if item.suspension ~= '' then suspended[item.user] = item.suspension == 'suspended' end
       if item.hmac ~= '' then claimed[item.email_key] = true end
     end
+    if item.claim ~= '' then answered[item.scope] = digits(position) .. ':' .. item.fingerprint end
     results[item_number] = digits(position)
     accepted[#accepted + 1] = item
   end
@@ -183,8 +228,9 @@ end
 
 -- Write: XADD first, because Redis checks for memory at a script's first write only (HAZARDS 12).
 for _, item in ipairs(accepted) do
-  redis.call('XADD', stream, entry_id(item.position),
-    'e', item.type, 'v', item.version, 'p', digits(item.prev), 'd', item.payload)
+  local fields = {'e', item.type, 'v', item.version, 'p', digits(item.prev), 'd', item.payload}
+  if item.claim ~= '' then fields[9], fields[10] = 'i', item.claim end
+  redis.call('XADD', stream, entry_id(item.position), unpack(fields))
 end
 local answer = digits(position) .. ' ' .. table.concat(results, ' ')
 if #accepted > 0 then
@@ -203,6 +249,11 @@ if #accepted > 0 then
       redis.call('ZADD', deletions, digits(item.position), item.deletion)
     elseif item.kind == 'account' then
       write_account(item)
+    end
+    if item.claim ~= '' then
+      local hour = digits(hour_of(item.position))
+      redis.call('HSET', answers .. hour, item.scope, answered[item.scope])
+      redis.call('SADD', answer_hours, hour)
     end
   end
   if bucket > kept_bucket then
