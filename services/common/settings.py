@@ -10,6 +10,7 @@ import sys
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,6 +35,14 @@ def check_redis_url(url: str) -> str:
 def split_list(text: str) -> list[str]:
     """The items of a setting that is a list: with commas, and spaces if you like."""
     return [item for item in map(str.strip, text.split(",")) if item]
+
+
+def _check_origins(origins: str) -> str:
+    for origin in split_list(origins):
+        parts = urlsplit(origin)
+        if origin != "*" and (parts.scheme not in {"http", "https"} or f"{parts.scheme}://{parts.netloc}" != origin):
+            raise ValueError("must be origins with commas, such as https://example.org, or * for all")
+    return origins
 
 
 def _check_networks(networks: str) -> str:
@@ -92,6 +101,9 @@ class PublicSettings(ServiceSettings):
         None,
         description="A Redis that may lose everything, for what is not the log; without it REDIS_URL's is used.",
         repr=False,  # may hold a password
+    )
+    cors_origins: Annotated[str, AfterValidator(_check_origins)] = Field(
+        "", description="Origins of web pages that may use the API, with commas, or * for all; none by default."
     )
     account_requests_per_second: int = Field(
         0, ge=0, description="Limit for each account, counted over 10 seconds; 0: none. See the page on the API."

@@ -19,6 +19,7 @@ from services.common.database import check_sqlite
 from services.common.errors import InvariantError
 from services.common.log.client import EventLog
 from services.common.log.credentials import CredentialLookups
+from services.common.settings import split_list
 from services.common.telemetry import MetricsServer, create_registry
 from services.common.web import RequestLimits
 from services.common.web import create_app as create_web_app
@@ -97,6 +98,7 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
         extra_headers=age,
         limits=limits,
         in_flight_max=settings.requests_in_flight_max,
+        cors_origins=split_list(settings.cors_origins),
         stop=stop,
     )
     app.include_router(router)

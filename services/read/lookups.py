@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -13,11 +14,12 @@ from services.common.errors import ClientError
 from services.common.ids import BEGINNING
 from services.common.views import Answer, HomeTweetView, Page, Reader, TweetView, UserView, Window
 from services.common.web import problem_response
+from services.read.encoded import Encoded
 from services.read.fresh_lookups import FreshLookups
 from services.read.generations import ANY_USERNAME, TWEET, TWEETS_OF, USER, Name
 from services.read.metrics import ReadMetrics
 from services.read.paging import link_header
-from services.read.store import Encoded, Store
+from services.read.store import Store
 
 T = TypeVar("T")
 HomeAnswer = Answer[Page[HomeTweetView] | None]
@@ -70,7 +72,7 @@ class Lookups:
         if found is not None:
             return self._keep(key, _ok(found, read_position), [key, (USER, found.user_id)])
         if tweet_id <= read_position:
-            return self._keep(key, TWEET_NOT_FOUND._replace(read_position=read_position), [key])
+            return self._keep(key, replace(TWEET_NOT_FOUND, read_position=read_position), [key])
         fresh = await self._share_fresh(key, lambda: self._fresh.tweet(tweet_id))
         return TWEET_NOT_FOUND if fresh is None else _ok(fresh)
 
@@ -83,7 +85,7 @@ class Lookups:
         if found is not None:
             return self._keep(key, _ok(found, read_position), [key])
         if user_id <= read_position:
-            return self._keep(key, USER_NOT_FOUND._replace(read_position=read_position), [key])
+            return self._keep(key, replace(USER_NOT_FOUND, read_position=read_position), [key])
         fresh = await self._share_fresh(key, lambda: self._fresh.user(user_id))
         return USER_NOT_FOUND if fresh is None else _ok(views.profile_of(fresh))
 
@@ -95,7 +97,7 @@ class Lookups:
         read_position, found = views.profile_by_username(self._store.replica.reader, username)
         if found is not None:
             return self._keep(key, _ok(found, read_position), [(USER, found.id)])
-        return self._keep(key, USER_NOT_FOUND._replace(read_position=read_position), [ANY_USERNAME])
+        return self._keep(key, replace(USER_NOT_FOUND, read_position=read_position), [ANY_USERNAME])
 
     async def tweets_by_author(self, user_id: int, window: Window, offset: int) -> Encoded:
         """A page of a user's tweets."""
@@ -188,9 +190,8 @@ class Lookups:
         return await self._flights.share(key, load, is_good_enough=lambda _: False)
 
     def _keep(self, key: Hashable, encoded: Encoded, made_from: list[Name]) -> Encoded:
-        size_bytes = len(encoded.body) + len(encoded.link or "")
         self._store.cache.fill(
-            key, encoded, size_bytes=size_bytes, read_position=encoded.read_position, made_from=made_from
+            key, encoded, size_bytes=encoded.size_bytes, read_position=encoded.read_position, made_from=made_from
         )
         return encoded
 

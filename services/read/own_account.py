@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from services.common.auth import Authentication, Claims, check_not_revoked, check_not_suspended, unauthorized
 from services.common.log.credentials import CredentialLookups
 from services.common.views import ProfileView
-from services.read.store import Encoded
+from services.read.encoded import PRIVATE, Encoded
 
 
 @dataclass(slots=True)
@@ -38,4 +38,4 @@ class OwnAccounts:
         check_not_suspended(found.suspended_position)
         check_not_revoked(claims, found.revoked_position)
         fields = msgspec.json.decode(profile.body, type=dict[str, object])
-        return profile._replace(body=msgspec.json.encode({**fields, "email": found.email}))
+        return replace(profile, body=msgspec.json.encode({**fields, "email": found.email}), cache_control=PRIVATE)

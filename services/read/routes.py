@@ -12,15 +12,19 @@ from services.common.events import USERNAME_PATTERN
 from services.common.ids import BEGINNING, POSITION_MAX
 from services.common.views import HomeTweetView, ProfileView, TweetView, UserView
 from services.common.web import problems, set_position
+from services.read.encoded import Encoded
 from services.read.lookups import Lookups
 from services.read.own_account import OwnAccounts, OwnAccountView
 from services.read.paging import HomeWindow, ListWindow, Offset
-from services.read.store import Encoded
 
 _POSITION_DIGITS_MAX: Final = len(str(POSITION_MAX))
-_PROBLEMS: Final = problems(400, 404)
+_Responses = dict[int | str, dict[str, Any]]
+
 _LINK: Final = {"description": "Where the next (older) and the prev (newer) page are.", "schema": {"type": "string"}}
-_LIST_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {**_PROBLEMS, 200: {"headers": {"Link": _LINK}}}
+_ETAG: Final = {"description": "For If-None-Match: what is still the same is a 304.", "schema": {"type": "string"}}
+_NOT_MODIFIED: Final = {"description": "It is what If-None-Match names.", "headers": {"ETag": _ETAG}}
+_RESPONSES: Final[_Responses] = {**problems(400, 404), 200: {"headers": {"ETag": _ETAG}}, 304: _NOT_MODIFIED}
+_LIST_RESPONSES: Final[_Responses] = {**_RESPONSES, 200: {"headers": {"ETag": _ETAG, "Link": _LINK}}}
 
 TweetId = Annotated[int, Path(ge=1, le=POSITION_MAX)]
 UserId = Annotated[int, Path(ge=1, le=POSITION_MAX)]
@@ -51,8 +55,7 @@ class Read:
     def answer(self, encoded: Encoded) -> Response:
         """Answer at the position of the rows, where that is above: or the next read could be of an older state."""
         set_position(self._scope, max(self._position, encoded.read_position))
-        headers = None if encoded.link is None else {"Link": encoded.link}
-        return Response(encoded.body, encoded.status, headers, media_type="application/json")
+        return encoded.response(self._scope["headers"])
 
 
 async def _begun(request: Request, min_position: MinPosition = None) -> Read:
@@ -66,7 +69,7 @@ AtMinPosition = Annotated[Read, Depends(_begun)]
 router = APIRouter()
 
 
-@router.get("/tweets/{tweet_id}", tags=["tweets"], response_model=TweetView, responses=_PROBLEMS)
+@router.get("/tweets/{tweet_id}", tags=["tweets"], response_model=TweetView, responses=_RESPONSES)
 async def get_tweet(tweet_id: TweetId, read: AtMinPosition) -> Response:
     """A tweet with its counters and its author."""
     return read.answer(await read.lookups.tweet(tweet_id))
@@ -90,7 +93,7 @@ async def list_retweeters(tweet_id: TweetId, window: ListWindow, read: AtMinPosi
     return read.answer(await read.lookups.retweeters(tweet_id, window))
 
 
-@router.get("/users/by-username/{username}", tags=["users"], response_model=ProfileView, responses=_PROBLEMS)
+@router.get("/users/by-username/{username}", tags=["users"], response_model=ProfileView, responses=_RESPONSES)
 async def get_user_by_username(username: Username, read: AtMinPosition) -> Response:
     """The user with this name."""
     return read.answer(await read.lookups.user_by_username(username))
@@ -101,12 +104,10 @@ async def get_own_account(request: Request, read: AtMinPosition) -> Response:
     """The account of the token's holder, with what only she may see."""
     accounts: OwnAccounts = request.app.state.own_accounts
     claims = accounts.holder(request.headers.get("Authorization"))
-    response = read.answer(await accounts.complete(claims, await read.lookups.user(claims.user_id)))
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return read.answer(await accounts.complete(claims, await read.lookups.user(claims.user_id)))
 
 
-@router.get("/users/{user_id}", tags=["users"], response_model=ProfileView, responses=_PROBLEMS)
+@router.get("/users/{user_id}", tags=["users"], response_model=ProfileView, responses=_RESPONSES)
 async def get_user(user_id: UserId, read: AtMinPosition) -> Response:
     """A user with the counts of followers and followed."""
     return read.answer(await read.lookups.user(user_id))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from services.common.cache import Cache
 from services.common.errors import OperationalError
-from services.common.ids import BEGINNING
 from services.common.projection import AppliedBatch
 from services.read.applied_position import AppliedPosition
+from services.read.encoded import Encoded
 from services.read.generations import changed_by
 from services.read.replica import Replica
 
@@ -17,19 +15,6 @@ class Starting(OperationalError):
     """There is no replica yet."""
 
     code = "starting"
-
-
-class Encoded(NamedTuple):
-    """A response ready to be sent; ``link`` is its Link header.
-
-    ``read_position`` is that of the rows it was made from. It can be above the applied position for a moment, between
-    a batch's commit and note_applied().
-    """
-
-    status: int
-    body: bytes
-    link: str | None = None
-    read_position: int = BEGINNING
 
 
 class Store:

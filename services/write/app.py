@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from services.common.auth import Authentication, AuthMetrics
 from services.common.log.client import EventLog
 from services.common.log.credentials import CredentialLookups
+from services.common.settings import split_list
 from services.common.telemetry import MetricsServer, create_registry
 from services.common.web import RequestLimits
 from services.common.web import create_app as create_web_app
@@ -108,6 +109,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
         registry=registry,
         limits=limits,
         in_flight_max=settings.requests_in_flight_max,
+        cors_origins=split_list(settings.cors_origins),
         stop=stop,
     )
     for router in (users.router, tweets.router, auth.router):

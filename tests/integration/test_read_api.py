@@ -375,3 +375,36 @@ def test_openapi_declares_every_route_with_its_refusals() -> None:
         absent = "401" if path == "/users/me" else "404"
         assert {"200", "400", absent, "422", "503"} <= set(operation["responses"])
         assert "X-Min-Position" in {parameter["name"] for parameter in operation["parameters"]}
+
+
+@pytest.mark.parametrize("path", ["/tweets/{tweet}", "/users/{user}", "/users/{user}/tweets", "/users/{user}/home"])
+def test_what_has_not_changed_is_a_304_until_it_has(system: System, path: str) -> None:
+    """Both answers say which position they know, so a client that reads by ETag goes on reading its own writes."""
+    client = Client(system)
+    user = client.user()
+    tweet = client.tweet(user)
+    url = path.format(user=user, tweet=tweet)
+    first = client.get(url)
+    known = {"If-None-Match": first.headers["ETag"], "X-Min-Position": str(client.position)}
+    same = system.read.get(url, headers=known)
+    assert (same.status_code, same.content, same.headers["ETag"]) == (304, b"", first.headers["ETag"])
+    assert int(same.headers["X-Log-Position"]) >= client.position
+    assert first.headers["Cache-Control"] == same.headers["Cache-Control"] == "no-cache"
+    client.act(f"/users/{user}/follow", client.user())
+    changed = client.get(url)
+    assert changed.headers["ETag"] != first.headers["ETag"]
+    known["X-Min-Position"] = str(client.position)
+    assert system.read.get(url, headers=known).content == changed.content
+
+
+def test_a_long_list_is_compressed_on_the_wire_and_a_tweet_is_not(system: System) -> None:
+    """httpx asks for gzip by itself, and undoes it."""
+    client = Client(system)
+    user = client.user()
+    tweets = [client.tweet(user, f"tweet {number}") for number in range(10)]
+    page, tweet = client.get(f"/users/{user}/tweets"), client.get(f"/tweets/{tweets[0]}")
+    plain = system.read.get(f"/users/{user}/tweets", headers={"Accept-Encoding": "identity"})
+    assert (page.headers["Content-Encoding"], page.headers["Vary"]) == ("gzip", "Accept-Encoding")
+    assert page.num_bytes_downloaded < plain.num_bytes_downloaded / 2
+    assert page.json() == plain.json()
+    assert not {"Content-Encoding", "Vary"} & tweet.headers.keys()

@@ -26,11 +26,12 @@ from services.common.events import (
     UserFollowed,
 )
 from services.common.views import Window
+from services.read.encoded import Encoded
 from services.read.fresh_lookups import FreshLookups
 from services.read.lookups import Lookups
 from services.read.metrics import ReadMetrics
 from services.read.replica import Replica
-from services.read.store import Encoded, Store
+from services.read.store import Store
 from tests.support.logbook import chained
 
 ANN, BOB = 1, 2

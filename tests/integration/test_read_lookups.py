@@ -16,11 +16,12 @@ from services.common.database import open_writer
 from services.common.errors import StoreUnavailable
 from services.common.events import TweetCreated, TweetLiked, UserCreated, UserFollowed
 from services.common.views import Window
+from services.read.encoded import Encoded
 from services.read.fresh_lookups import FreshLookups
 from services.read.lookups import Lookups
 from services.read.metrics import ReadMetrics
 from services.read.replica import Replica
-from services.read.store import Encoded, Store
+from services.read.store import Store
 from tests.support.logbook import chained
 
 pytestmark = pytest.mark.anyio

@@ -23,11 +23,12 @@ from services.common.log.client import EventLog
 from services.common.log.subscription import Subscription
 from services.common.projection import AppliedBatch
 from services.common.snapshot import Snapshot
+from services.read.encoded import Encoded
 from services.read.follower import Follower
 from services.read.metrics import ReadMetrics
 from services.read.replica import Replica
 from services.read.replica_directory import ReplicaDirectory
-from services.read.store import Encoded, Store
+from services.read.store import Store
 from tests.support.process import REPOSITORY
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_log import ScriptedLog

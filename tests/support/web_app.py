@@ -59,6 +59,7 @@ def small_app(
     extra_headers: Callable[[], Sequence[tuple[bytes, bytes]]] = tuple,
     limits: RequestLimits | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
+    cors_origins: Sequence[str] = (),
     stop: Callable[[], None] = terminate_self,
 ) -> FastAPI:
     """The app of the small service."""
@@ -72,6 +73,7 @@ def small_app(
         extra_headers=extra_headers,
         limits=limits,
         in_flight_max=in_flight_max,
+        cors_origins=cors_origins,
         stop=stop,
     )
     _add_notes(app)

@@ -107,6 +107,7 @@ def test_every_bad_variable_is_named_in_a_line_of_its_own(
     monkeypatch.setenv("SIGNING_KEY", "hunter2")
     monkeypatch.setenv("LOG_LEVEL", "hunter2")
     monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, *hunter2")
+    monkeypatch.setenv("CORS_ORIGINS", "https://example.org, https://example.org/hunter2")
     with pytest.raises(SystemExit) as stopped:
         load(Settings)
     lines = capsys.readouterr().err.splitlines()
@@ -117,8 +118,9 @@ def test_every_bad_variable_is_named_in_a_line_of_its_own(
         "SIGNING_KEY",
         "LOG_LEVEL",
         "TRUSTED_PROXIES",
+        "CORS_ORIGINS",
     }
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert "hunter2" not in str(lines)
     assert "Traceback" not in str(lines)
 

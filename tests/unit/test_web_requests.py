@@ -257,3 +257,33 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_reaches_no_route()
     assert sent == []
     labels = {"route": "unmatched", "method": "POST", "status": "499"}
     assert registry.get_sample_value("http_requests_total", labels) == 1
+
+
+async def test_pages_of_other_origins_may_ask_where_that_is_set() -> None:
+    """The browser asks first; answers, refusals too, may be read with all that a client needs of their headers."""
+    origin = "https://app.example.org"
+    preflight = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    async with client_of(small_app(cors_origins=[origin])) as client:
+        wanted = {"Access-Control-Request-Headers": "authorization,content-type,idempotency-key,x-min-position"}
+        allowed = await client.options("/notes", headers={**preflight, **wanted})
+        refused = await client.options("/notes", headers={**preflight, "Origin": "https://evil.example.org"})
+        answers = [
+            await client.get(path, headers={"Origin": origin}) for path in ("/notes/1", "/notes/101", "/nowhere")
+        ]
+        foreign = await client.get("/notes/1", headers={"Origin": "https://evil.example.org"})
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, origin)
+    assert {"GET", "POST", "PATCH", "DELETE"} <= set(allowed.headers["access-control-allow-methods"].split(", "))
+    assert (refused.status_code, refused.json()["code"]) == (400, "cors_refused")
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == origin
+        exposed = set(answer.headers["access-control-expose-headers"].split(", "))
+        assert {"X-Log-Position", "X-Request-Id", "ETag", "Link", "Retry-After", "RateLimit"} <= exposed
+        assert answer.headers["x-log-position"]
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+async def test_without_origins_no_page_may_ask() -> None:
+    """No header of CORS at all: a browser then keeps the answer to itself."""
+    async with client_of(small_app()) as client:
+        answer = await client.get("/notes/1", headers={"Origin": "https://app.example.org"})
+    assert not [name for name in answer.headers if name.startswith("access-control")]

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from services.common import telemetry
-from services.common.web import health, problems
+from services.common.web import cors, health, problems
 from services.common.web.lifecycle import Lifecycle, terminate_self
 from services.common.web.limits import RequestLimits
 from services.common.web.metrics import HttpMetrics
@@ -38,13 +38,15 @@ def create_app(
     extra_headers: Callable[[], Sequence[Header]] = _no_headers,
     limits: RequestLimits | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
+    cors_origins: Sequence[str] = (),
     stop: Callable[[], None] = terminate_self,
 ) -> FastAPI:
     """An app with health checks, metrics, positions, request ids and the one error shape; add the routes to it.
 
     ``position`` gives the X-Log-Position, ``readiness`` why not to send requests here (None: do), ``extra_headers``
     what else goes into every answer. None of them may block. ``limits`` says how often somebody may ask,
-    ``in_flight_max`` how many requests may be under way at once. ``stop`` ends the process after an InvariantError.
+    ``in_flight_max`` how many requests may be under way at once, ``cors_origins`` whose web pages may ask.
+    ``stop`` ends the process after an InvariantError.
     """
     app = _Application(
         title=title,
@@ -67,6 +69,8 @@ def create_app(
         limits=limits,
         in_flight_max=in_flight_max,
     )
+    if cors_origins:
+        cors.install(app, cors_origins)  # around all the rest: a page may read refusals, too
     problems.install(app, operational_errors)
     health.install(app, service, readiness, lifecycle)
     return app
