@@ -118,7 +118,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
 
 
 def _client_of(read_service_url: str) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=CONNECTIONS_MAX)  # ReadService bounds them
     return httpx.AsyncClient(base_url=read_service_url, limits=limits, trust_env=False)
 
 

@@ -60,11 +60,18 @@ Find = Callable[[Kind, int], Awaitable[Finding]]
 
 
 class ReadService:
-    """The read service as a witness."""
+    """The read service as a witness; CONNECTIONS_MAX questions at a time.
+
+    httpcore's pool forgets nothing that gives up while it waits for a place, or that is cancelled: after one stall of
+    the read service all places were taken for ever, and nobody was asked any more. So the client's pool must have no
+    limit, places are given out here, and a request that nobody waits for any more ends by its own timeouts.
+    """
 
     def __init__(self, client: httpx.AsyncClient, clock: TrustedClock) -> None:
         self._client = client
         self._clock = clock
+        self._places = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._requests: set[asyncio.Task[httpx.Response]] = set()
 
     async def find(self, kind: Kind, item_id: int) -> Finding:
         """Ask once, within a bound; whatever is no proof is unknown."""
@@ -73,7 +80,7 @@ class ReadService:
         headers = {} if item_id <= FIXTURE_ID_MAX else {"X-Min-Position": str(item_id)}
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                answer = await self._client.get(f"/{kind}/{item_id}", headers=headers)
+                answer = await asyncio.shield(await self._request(f"/{kind}/{item_id}", headers))
         except (httpx.HTTPError, TimeoutError) as error:
             log.debug("read_service_silent", kind=kind, id=item_id, reason=repr(error))
             return UNKNOWN
@@ -82,6 +89,20 @@ class ReadService:
         if answer.status_code == httpx.codes.NOT_FOUND and _is_proof(answer, kind, item_id):
             return Finding(Verdict.ABSENT, position=int(answer.headers["X-Log-Position"]))
         return UNKNOWN
+
+    async def _request(self, path: str, headers: dict[str, str]) -> asyncio.Task[httpx.Response]:
+        """A request that is on its way, once there is a place for it."""
+        await self._places.acquire()
+        request = asyncio.ensure_future(self._client.get(path, headers=headers, timeout=ASK_SECONDS))
+        self._requests.add(request)
+        request.add_done_callback(self._end)
+        return request
+
+    def _end(self, request: asyncio.Task[httpx.Response]) -> None:
+        self._places.release()
+        self._requests.discard(request)
+        if not request.cancelled():
+            request.exception()  # so that nobody complains of it where nobody waits for it any more
 
 
 class Existence:

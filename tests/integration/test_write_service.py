@@ -17,6 +17,7 @@ from services.common import keys
 from services.common.ids import POSITION_MAX, created_at
 from services.common.log.client import EventLog
 from services.write.app import create_app
+from services.write.existence import CONNECTIONS_MAX
 from services.write.settings import WriteSettings
 from tests.support.faulty_network import Fault, FaultyNetwork
 from tests.support.process import ServiceProcess
@@ -368,6 +369,21 @@ async def test_the_author_comes_from_the_read_service(write: httpx.AsyncClient, 
         answer = await write.post("/tweets", json={"content": "hello", "user_id": user_id})
         assert answer.json()["user"] == view_of(user_id)
     assert reader.requests == [f"/users/{user_id}"]
+
+
+async def test_a_reader_that_has_stalled_is_asked_again(write: httpx.AsyncClient, reader: StubReader) -> None:
+    """More questions at once than there are connections, none of them answered; later ones are."""
+    user_id = await create_user(write) - 1
+    reader.is_mute = True
+    likes = (write.post(f"/tweets/{user_id - number}/like") for number in range(3 * CONNECTIONS_MAX))
+    assert {answer.status_code for answer in await asyncio.gather(*likes)} == {200}
+    reader.is_mute = False
+    reader.views[f"/users/{user_id}"] = view_of(user_id)
+    for _ in range(10):
+        answer = await write.post("/tweets", json={"content": "hello", "user_id": user_id})
+        if answer.json()["user"] is not None:
+            return
+    raise AssertionError("the read service answers, and is never asked")
 
 
 async def test_a_tweet_is_written_even_when_nobody_can_show_its_author(
