@@ -12,6 +12,7 @@ from services.cli.backup import backup
 from services.cli.console import err, plain
 from services.cli.demo.command import demo
 from services.cli.dev.command import dev
+from services.cli.doctor.command import doctor
 from services.cli.importing.command import import_
 from services.cli.rebuild import rebuild
 from services.cli.restore import restore
@@ -57,6 +58,7 @@ app.command()(dev)
 app.command("import")(import_)
 app.command()(demo)
 app.command("log")(show_log)
+app.command()(doctor)
 app.command()(rebuild)
 app.command()(verify)
 app.add_typer(user_app)

@@ -56,6 +56,18 @@ class LogStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerReport:
+    """What the Redis behind the log says of itself; ``limit_bytes`` is its maxmemory, 0 for none."""
+
+    name: str
+    version: str
+    used_bytes: int
+    limit_bytes: int
+    is_last_write_ok: bool
+    is_last_rewrite_ok: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StoredCredential:
     """A user's private data as append.lua left it beside the log; ``position`` is the entry that did so last."""
 
@@ -150,6 +162,19 @@ class EventLog:
             horizon=position_from_entry_id(oldest[0][0].decode()) if oldest else None,
             time_ms=now[0] * 1000 + now[1] // 1000,
             memory_bytes=memory or 0,
+        )
+
+    def server(self) -> ServerReport:
+        """What Redis says of its version, its memory and its file."""
+        with translated():
+            fields = cast("dict[str, Any]", self._redis.info())
+        return ServerReport(
+            name=fields.get("server_name", "redis"),
+            version=str(fields.get("valkey_version") or fields["redis_version"]),
+            used_bytes=int(fields["used_memory"]),
+            limit_bytes=int(fields["maxmemory"]),
+            is_last_write_ok=fields.get("aof_last_write_status", "ok") == "ok",
+            is_last_rewrite_ok=fields.get("aof_last_bgrewrite_status", "ok") == "ok",
         )
 
     def durability(self) -> Sequence[Finding]:
