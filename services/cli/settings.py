@@ -51,6 +51,7 @@ class System:
     database: Database
     volume_dir: Path
     archive_dir: Path
+    auth_keys_file: Path
 
     @property
     def owners_files(self) -> OwnersFiles:
@@ -58,8 +59,6 @@ class System:
         if not isinstance(self.database, Path):
             raise CommandFailed("backups are of SQLite: back PostgreSQL up with its own tools", USAGE)
         return OwnersFiles(self.database, self.volume_dir, self.archive_dir)
-
-    auth_keys_file: Path
 
 
 def find_system(data_dir: Path, settings: CliSettings | None = None) -> System:

@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from services.cli.doctor.command import EXIT_CODE_MAX
 from services.cli.doctor.log_checks import check_redis
-from services.cli.doctor.machine_checks import check_keys, check_volume
+from services.cli.doctor.machine_checks import check_keys, check_volume, lock_path
 from services.cli.main import app
-from services.common import database, keys
+from services.common import keys
 from services.common.auth import add_key
+from services.common.database.sqlite import sqlite_library
 from services.common.ids import position_at
 from services.common.log.client import EventLog
 from services.db_updater.lock import VolumeLock
@@ -103,10 +104,10 @@ def test_a_log_that_takes_no_writes_is_found(redis_server: RedisServer, log: Eve
 
 def test_who_holds_the_volume_is_told(tmp_path: Path) -> None:
     """An owner that does not answer yet holds it all the same; one that has left does not."""
-    path = tmp_path / "twitter.db"
+    path = lock_path(tmp_path / "twitter.db", tmp_path)
 
     def lock() -> tuple[str, str]:
-        (found,) = [each for each in check_volume(path, owner_answers=False) if each.check == "owner's lock"]
+        (found,) = [each for each in check_volume(tmp_path, path) if each.check == "owner's lock"]
         return found.level, found.what
 
     assert lock()[0] == "action"
@@ -115,7 +116,7 @@ def test_who_holds_the_volume_is_told(tmp_path: Path) -> None:
     assert "held by pid" in lock()[1]
     held.close()
     assert lock()[0] == "action"
-    assert {each.check for each in check_volume(path, owner_answers=True)} == {"volume", "volume space"}
+    assert {each.check for each in check_volume(tmp_path, None)} == {"volume", "volume space"}
 
 
 def test_keys_are_looked_at_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +147,7 @@ def test_an_old_sqlite_is_judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     """Without the fix of WAL files it is advice, as one process writes; without what we need it is an action."""
     environment = {"OWNER_URL": NOWHERE, "READ_SERVICE_URL": NOWHERE, "WRITE_SERVICE_URL": NOWHERE}
     environment["REDIS_URL"] = "redis://127.0.0.1:1"
-    library = database.sqlite_library()
+    library = sqlite_library()
     for version, level in (((3, 40, 1), "advice"), ((3, 8, 0), "action")):
         monkeypatch.setattr(library, "sqlite_version_info", version)
         _, found = diagnose(environment, tmp_path)

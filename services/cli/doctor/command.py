@@ -12,7 +12,7 @@ import typer
 from services.cli.console import out, plain, print_json
 from services.cli.doctor.finding import Finding, Level
 from services.cli.doctor.log_checks import check_redis
-from services.cli.doctor.machine_checks import check_keys, check_versions, check_volume
+from services.cli.doctor.machine_checks import check_keys, check_versions, check_volume, lock_path
 from services.cli.doctor.service_checks import check_service
 from services.cli.settings import DATA_DIR, DataOption, System, find_system
 
@@ -57,7 +57,8 @@ def _findings(system: System, data_dir: Path) -> Iterator[Finding]:
     yield owner
     yield check_service("read service", system.read_url, "READ_SERVICE_URL")
     yield check_service("write service", system.write_url, "WRITE_SERVICE_URL")
-    yield from check_volume(system.database_path, owner_answers=owner.level == "fine")
+    lock = lock_path(system.database, system.volume_dir)
+    yield from check_volume(system.volume_dir, None if owner.level == "fine" else lock)
     yield from check_keys(system.auth_keys_file, data_dir / "keys" / "email_hash_key")
 
 

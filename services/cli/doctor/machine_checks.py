@@ -16,7 +16,8 @@ from services.cli.doctor.finding import Finding, action, advice, fine
 from services.common.auth import KeysUnfit
 from services.common.auth.key_file import read_key_file
 from services.common.auth.signing_keys import parse_keys
-from services.common.database import check_sqlite, has_wal_fix, sqlite_library
+from services.common.database import Database
+from services.common.database.sqlite import check_sqlite, has_wal_fix, sqlite_library
 from services.common.errors import StorageUnfit
 from services.common.telemetry import version
 
@@ -44,9 +45,16 @@ def check_versions() -> Iterator[Finding]:
         )
 
 
-def check_volume(database: Path, *, owner_answers: bool) -> Iterator[Finding]:
-    """The directory of the owner's database: whether it can be written, its space, and who holds it."""
-    directory = database.parent
+def lock_path(database: Database, volume_dir: Path) -> Path:
+    """What the owner locks: beside a SQLite file, else on its volume."""
+    return database.with_name(f"{database.name}.lock") if isinstance(database, Path) else volume_dir / "owner.lock"
+
+
+def check_volume(directory: Path, lock: Path | None) -> Iterator[Finding]:
+    """The owner's directory: whether it can be written, its space, and, if there is a ``lock`` to look at, who has it.
+
+    To look is to hold it for an instant, so do not where an owner answers.
+    """
     if not directory.is_dir():
         yield advice(
             "volume",
@@ -56,8 +64,8 @@ def check_volume(database: Path, *, owner_answers: bool) -> Iterator[Finding]:
         return
     yield _space(directory)
     yield _fsync(directory)
-    if not owner_answers:
-        yield _lock(database)
+    if lock is not None:
+        yield _lock(lock)
 
 
 def check_keys(auth_keys_file: Path, email_hash_key_file: Path) -> Iterator[Finding]:
@@ -100,18 +108,16 @@ def _fsync(directory: Path) -> Finding:
     return fine("volume", f"{directory} can be written and synced")
 
 
-def _lock(database: Path) -> Finding:
-    """Looked at only where no owner answers, because looking is holding it for an instant."""
-    path = database.with_name(f"{database.name}.lock")
+def _lock(path: Path) -> Finding:
     try:
         with path.open(encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return action("owner's lock", f"no db-updater has ever had {database}", "start the db-updater")
+        return action("owner's lock", f"no db-updater has ever had {path.parent}", "start the db-updater")
     except BlockingIOError:
         holder = path.read_text(encoding="utf-8").strip() or "another process"
-        return fine("owner's lock", f"{database} is held by {holder}")
-    return action("owner's lock", f"nobody holds {database}: no db-updater runs on it", "start the db-updater")
+        return fine("owner's lock", f"{path.parent} is held by {holder}")
+    return action("owner's lock", f"nobody holds {path.parent}: no db-updater runs on it", "start the db-updater")
 
 
 def _email_hash_key(path: Path) -> Finding:

@@ -167,7 +167,7 @@ class EventLog:
     def server(self) -> ServerReport:
         """What Redis says of its version, its memory and its file."""
         with translated():
-            fields = cast("dict[str, Any]", self._redis.info())
+            fields = self._redis.info()
         return ServerReport(
             name=fields.get("server_name", "redis"),
             version=str(fields.get("valkey_version") or fields["redis_version"]),
