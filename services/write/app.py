@@ -27,10 +27,11 @@ from services.write.existence import CONNECTIONS_MAX, Existence, ReadService
 from services.write.group_commit import GroupCommit
 from services.write.handlers import Handlers
 from services.write.idempotency import Claims
+from services.write.log_budget import LogBudget
 from services.write.log_watch import LogWatch
 from services.write.log_writer import LogWriter, connection_to
 from services.write.logins import Logins
-from services.write.metrics import AppendMetrics, ExistenceMetrics
+from services.write.metrics import AppendMetrics, ExistenceMetrics, LogMetrics
 from services.write.routes import auth, tweets, users
 from services.write.settings import WriteSettings
 
@@ -45,7 +46,13 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
     view = LogView()
     clock = TrustedClock()
     requires_durability = settings.log_durability == "required"
-    watch = LogWatch(EventLog(settings.redis_url), view, requires_durability=requires_durability)
+    log_metrics = LogMetrics(registry, is_full=lambda: view.is_full)
+    watch = LogWatch(
+        EventLog(settings.redis_url),
+        view,
+        budget=LogBudget(settings.log_bytes_max, log_metrics),
+        requires_durability=requires_durability,
+    )
     append_metrics = AppendMetrics(registry)
     auth_metrics = AuthMetrics(registry)
     existence_metrics = ExistenceMetrics(registry)

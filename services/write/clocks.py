@@ -31,13 +31,14 @@ class TrustedClock:
 
 
 class LogView:
-    """What this process knows of the log: its greatest acknowledged position, and Redis's clock.
+    """What this process knows of the log: its greatest acknowledged position, whether it is full, and Redis's clock.
 
     Seconds are those of the event loop's clock.
     """
 
     def __init__(self) -> None:
         self.head = 0
+        self.is_full = False
         self._offset_ms = 0.0
 
     def observe_head(self, head: int) -> None:

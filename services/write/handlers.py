@@ -33,7 +33,7 @@ from services.write.actors import Actor
 from services.write.authors import Authors
 from services.write.commands import CreateTweet, CreateUser, UpdateAccount
 from services.write.credentials import Credentials
-from services.write.errors import AnswerUnavailable
+from services.write.errors import AnswerUnavailable, LogFull
 from services.write.existence import Existence, Kind, Verdict, not_found
 from services.write.idempotency import Claims, IdempotencyKey, idempotency_mismatch
 
@@ -339,6 +339,8 @@ def _done(result: Result, kind: Kind) -> tuple[int, bool]:
         raise unauthorized("token_revoked", "This token has been revoked")
     if result == "account_suspended":
         raise suspended()
+    if result == "log_full":
+        raise LogFull("the log has reached its bytes, or Redis its memory; nothing was written")
     if result == "idempotency_mismatch":
         raise idempotency_mismatch()
     if isinstance(result, str):

@@ -14,6 +14,7 @@ from services.common.log.client import EventLog, LogStatus
 from services.common.log.durability import Finding
 from services.write.clocks import LogView
 from services.write.errors import LogNotDurable
+from services.write.log_budget import LogBudget
 
 LOOK_SECONDS: Final = 1.0
 
@@ -27,11 +28,12 @@ class LogWatch:
     ``requires_durability`` such a Redis is a reason.
     """
 
-    def __init__(self, event_log: EventLog, view: LogView, *, requires_durability: bool) -> None:
+    def __init__(self, event_log: EventLog, view: LogView, *, budget: LogBudget, requires_durability: bool) -> None:
         self.on_epoch: Callable[[], None] = lambda: None
         """Called when the log has begun a new epoch: what was acknowledged before may be gone."""
         self._log = event_log
         self._view = view
+        self._budget = budget
         self._requires_durability = requires_durability
         self._epoch = 0
         self._findings: Sequence[Finding] = ()
@@ -52,6 +54,7 @@ class LogWatch:
             self._note(f"the log cannot be reached: {error}")
         else:
             self._view.observe_head(status.head)
+            self._view.is_full = self._budget.is_spent(status)
             if status.epoch > self._epoch:
                 self._epoch = status.epoch
                 self.on_epoch()

@@ -98,6 +98,10 @@ class LogWriter:
                 if not is_in_doubt:
                     log.warning("append_unanswered", reason=str(error))
                 is_in_doubt = True
+            except LogFull as error:
+                # Nothing was written, and nothing more is tried; only the log knows which items were done before.
+                failure = error
+                self._view.is_full = True
             except OperationalError as error:
                 # A new connection asks for the time anew, and may lead to another server after a failover.
                 await self._connection.disconnect(nowait=True)
@@ -120,6 +124,7 @@ class LogWriter:
             seen_position=self._view.head,
             clock_ms=self._clock.now_ms(),
             items=items,
+            is_full=self._view.is_full,
         )
         return encode_call(call)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -26,6 +27,16 @@ class AppendMetrics:
     def count(self, result: str, entries: int = 1) -> None:
         """Count entries by their outcome: ``appended``, or the code of the refusal or failure."""
         self._results.labels(result).inc(entries)
+
+
+class LogMetrics:
+    """How much memory the log takes, as of the last look at it."""
+
+    def __init__(self, registry: CollectorRegistry, is_full: Callable[[], bool]) -> None:
+        self.bytes = Gauge("log_bytes", "Memory that the entries of the log take in Redis.", registry=registry)
+        self.bytes_max = Gauge("log_bytes_max", "The log's budget; past 70 % writes are refused.", registry=registry)
+        full = Gauge("log_full", "1 while writes are refused because the log is full, else 0.", registry=registry)
+        full.set_function(is_full)
 
 
 class ExistenceMetrics:

@@ -34,6 +34,12 @@ class WriteSettings(PublicSettings):
     sign_ins_per_minute: int = Field(
         0, ge=0, description="Limit for each address on POST /users and POST /auth/token together; 0: none."
     )
+    log_bytes_max: int = Field(
+        0,
+        ge=0,
+        description="Memory for the log in bytes, past 70 % of which writes are refused; "
+        "0: Redis's `maxmemory`, or 2 GiB where it has none.",
+    )
     log_durability: Literal["warn", "required"] = Field(
         "warn", description="A Redis that may lose acknowledged writes: warn of it, or (required) write nothing to it."
     )

@@ -6,16 +6,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from services.common import keys
 from services.common.errors import LogUnavailable, OutcomeUnknown, WritesRefused
 from services.common.events import TweetCreated, UserCreated
-from services.common.log.append import SCRIPT, AppendItem, CredentialClaim, Result
+from services.common.log.append import SCRIPT, AppendItem, CredentialClaim, Repeated, Result
 from services.common.log.client import EventLog
+from services.common.log.idempotency import IdempotencyClaim
 from services.write.clocks import LogView, TrustedClock
-from services.write.errors import LogFull
 from services.write.log_writer import LogWriter, connection_to
 from tests.support.faulty_network import Fault, FaultyNetwork
 from tests.support.redis_server import RedisServer
@@ -219,11 +220,24 @@ async def test_a_full_redis_refuses_the_whole_call(fresh_redis: RedisServer) -> 
         redis.config_set("maxmemory-policy", "noeviction")
         redis.config_set("maxmemory", "1")
         async with writer_to(fresh_redis.url) as writer:
-            with pytest.raises(LogFull):
-                await append(writer, tweet(), AppendItem(UserCreated("ada"), credential=claim))
+            items = tweet(), AppendItem(UserCreated("ada"), credential=claim)
+            assert await append(writer, *items) == ["log_full", "log_full"]
         assert not redis.exists(keys.NAME_PREFIX + "ada")
         redis.config_set("maxmemory", "0")
     assert contents(fresh_redis.url) == []
+
+
+async def test_a_call_to_a_full_redis_tells_what_was_done_before(fresh_redis: RedisServer) -> None:
+    """Nothing is appended with it, whichever of the two comes first."""
+    start_log(fresh_redis.url)
+    before = replace(tweet("before"), claim=IdempotencyClaim(b"s" * 16, b"f" * 16))
+    async with writer_to(fresh_redis.url) as writer:
+        (position,) = await append(writer, before)
+        with fresh_redis.client() as redis:
+            redis.config_set("maxmemory", "1")
+        results = await append(writer, tweet("new"), before, tweet("new"))
+    assert results == ["log_full", Repeated(int(position)), "log_full"]
+    assert len(contents(fresh_redis.url)) == 1
 
 
 async def test_a_demoted_redis_refuses_and_the_writer_connects_anew(fresh_redis: RedisServer) -> None:

@@ -55,7 +55,7 @@ class Repeated:
 
 Result = int | Repeated | str
 """The position of the entry, or why there is none: already Repeated, username_taken, email_taken, id_taken, not_found,
-token_revoked, account_suspended, idempotency_mismatch."""
+token_revoked, account_suspended, idempotency_mismatch, log_full."""
 
 Argument = bytes | str | int
 
@@ -129,7 +129,8 @@ class AppendCall:
     """A batch under one call id.
 
     ``deadline_ms`` is in Redis's TIME and at most five seconds ahead, ``seen_position`` the greatest position
-    this writer knows to be acknowledged, ``clock_ms`` its own clock in Unix milliseconds.
+    this writer knows to be acknowledged, ``clock_ms`` its own clock in Unix milliseconds. Where ``is_full`` nothing is
+    appended, and what was done before is answered all the same.
     """
 
     call_id: str
@@ -137,6 +138,7 @@ class AppendCall:
     seen_position: int
     clock_ms: int
     items: Sequence[AppendItem]
+    is_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ def encode_call(call: AppendCall) -> list[Argument]:
         WRITTEN_THROUGH_SECONDS,
         NAME_HELD_SECONDS,
         WINDOW_HOURS,
+        int(call.is_full),
         len(call.items),
     ]
     for item in call.items:

@@ -40,7 +40,10 @@ SCAN_KEYS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class LogStatus:
-    """What the log says of itself. ``horizon`` is the position of its oldest entry, None while it has none."""
+    """What the log says of itself. ``horizon`` is the position of its oldest entry, None while it has none.
+
+    ``memory_bytes`` is what its entries take, ``memory_bytes_max`` what Redis may take for everything, 0 without limit.
+    """
 
     head: int
     epoch: int
@@ -53,6 +56,7 @@ class LogStatus:
     horizon: int | None
     time_ms: int
     memory_bytes: int
+    memory_bytes_max: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +146,10 @@ class EventLog:
             pipe.xrange(keys.STREAM, count=1)
             pipe.time()
             pipe.memory_usage(keys.STREAM, samples=16)
+            pipe.info("memory")
             pipe.xinfo_stream(keys.STREAM)
-            meta, length, oldest, now, memory, info = pipe.execute(raise_on_error=False)
-        for answer in (meta, length, oldest, now, memory):
+            meta, length, oldest, now, memory, server, info = pipe.execute(raise_on_error=False)
+        for answer in (meta, length, oldest, now, memory, server):
             if isinstance(answer, Exception):
                 with translated():
                     raise answer
@@ -162,6 +167,7 @@ class EventLog:
             horizon=position_from_entry_id(oldest[0][0].decode()) if oldest else None,
             time_ms=now[0] * 1000 + now[1] // 1000,
             memory_bytes=memory or 0,
+            memory_bytes_max=server["maxmemory"],
         )
 
     def server(self) -> ServerReport:
@@ -236,7 +242,8 @@ class EventLog:
     def announce_version(self, version: int) -> None:
         """Tell writers which projection version the owner applies."""
         with translated():
-            self._redis.hset(keys.META, "version", str(version))
+            if self._redis.hget(keys.META, "version") != b"%d" % version:  # a Redis that is full takes no HSET
+                self._redis.hset(keys.META, "version", str(version))
 
     def trim(self, up_to_position: int, fence: int) -> int:
         """Remove the entries up to a position, inclusive; returns how many. Raises as check_fence does."""

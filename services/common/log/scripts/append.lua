@@ -5,7 +5,8 @@
 --       8 the deletions that the log holds, 9 prefix of idempotency answers, 10 the hours of which there are some
 -- ARGV: 1 call id, 2 deadline (ms of Redis TIME), 3 greatest position the writer has seen, 4 writer's clock (ms),
 --       5 seconds to keep written-through tweets, 6 seconds to hold the names of deleted accounts,
---       7 hours to remember idempotency keys, 8 number of items, then each item:
+--       7 hours to remember idempotency keys, 8 1 to append nothing
+--       because the log is full, 9 number of items, then each item:
 --         kind, type, version, payload, target, id of who acts or 0, position of the token or -1 for none,
 --         scope and fingerprint of its idempotency key ('' for none); and for kind
 --         'user':    explicit id or 0, name in lower case, username, e-mail HMAC, e-mail, password hash
@@ -28,6 +29,7 @@ local names, emails, credentials, tweets, deletions = KEYS[4], KEYS[5], KEYS[6],
 local answers, answer_hours = KEYS[9], KEYS[10]
 local call_id, deadline_ms = ARGV[1], tonumber(ARGV[2])
 local seen, clock_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
+local is_full = ARGV[8] == '1'
 
 local now_ms = time_ms()
 local state = redis.call('HMGET', meta, 'head', 'epoch', 'halt', 'reported')
@@ -78,7 +80,7 @@ if now_ms > math.max(unix_ms_of(head), clock_ms) + CLOCK_AHEAD_MS_MAX then retur
 local results, accepted, claimed = {}, {}, {}
 local revoked, suspended, deleted = {}, {}, {} -- accounts, by what this call has already decided
 local answered = {} -- by scope, what this call has already decided
-local argument = 9
+local argument = 10
 local function take()
   local value = ARGV[argument]
   argument = argument + 1
@@ -143,7 +145,7 @@ local function repetition(item)
 end
 
 local position = head
-for item_number = 1, tonumber(ARGV[8]) do
+for item_number = 1, tonumber(ARGV[9]) do
   local item = {kind = take(), type = take(), version = take(), payload = take(), target = tonumber(take())}
   local actor, token_position = take(), tonumber(take())
   item.claim = take()
@@ -183,6 +185,7 @@ for item_number = 1, tonumber(ARGV[8]) do
     why = repetition(item) or why
   end
   if actor ~= '0' then why = why_barred(actor, token_position) or why end
+  if is_full and not why then why = 'log_full' end
   if why then
     results[item_number] = why
   else

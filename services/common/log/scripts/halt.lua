@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A follower found that the log holds less than it had acknowledged: no more writes until the owner decides.
 -- The first reason stays; the greatest position reported decides where the next epoch starts.
 -- KEYS: 1 stream, 2 meta hash
