@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from services.cli import errors
 from services.cli.backup import backup
 from services.cli.console import err, plain
+from services.cli.dead_letters import dead_letters_app
 from services.cli.demo.command import demo
 from services.cli.dev.command import dev
 from services.cli.doctor.command import doctor
@@ -63,6 +64,7 @@ app.command()(rebuild)
 app.command()(verify)
 app.add_typer(user_app)
 app.add_typer(token_app)
+app.add_typer(dead_letters_app)
 app.command()(backup)
 app.command()(restore)
 app.command()(snapshot)

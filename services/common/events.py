@@ -160,6 +160,24 @@ class AccountDeleted(Event, frozen=True):
     user_id: Id
 
 
+class DeadLetterReplayed(Event, frozen=True):
+    """The dead letter of that position is taken up again, by every copy alike.
+
+    Only the version that appends this is known to decode the letter as was meant, so no lower one may read it.
+    """
+
+    name: ClassVar[str] = "dead_letter_replayed"
+    version: ClassVar[int] = PROJECTION_VERSION
+    position: Id
+
+
+class DeadLetterDropped(Event, frozen=True):
+    """The dead letter of that position is given up."""
+
+    name: ClassVar[str] = "dead_letter_dropped"
+    position: Id
+
+
 EVENT_TYPES: Final[dict[str, type[Event]]] = {
     event_type.name: event_type
     for event_type in (
@@ -178,6 +196,8 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
         UserReinstated,
         UserUpdated,
         AccountDeleted,
+        DeadLetterReplayed,
+        DeadLetterDropped,
     )
 }
 

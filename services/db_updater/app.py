@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO, Final
 
 import structlog
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
@@ -26,6 +26,7 @@ from services.common.web import create_app as create_web_app
 from services.common.web.lifecycle import terminate_self
 from services.common.web.problems import problems
 from services.db_updater.backups import BackupSchedule
+from services.db_updater.dead_letters import DeadLetterReport, read_dead_letters
 from services.db_updater.metrics import OwnerMetrics
 from services.db_updater.owner import Owner
 from services.db_updater.reports import RecoverySummary
@@ -104,6 +105,7 @@ def create_app(settings: OwnerSettings, *, stop: Callable[[], None] = terminate_
         registry=registry,
         stop=stop,
     )
+    app.state.database = settings.database
     _add_routes(app)
     return app
 
@@ -165,6 +167,13 @@ def _add_routes(app: FastAPI) -> None:
             size_bytes=manifest.size_bytes,
             made_at=manifest.made_at,
         )
+
+    @app.get("/internal/dead-letters", tags=["internal"])
+    async def dead_letters(
+        after_position: Annotated[int, Query(ge=0)] = 0, letters_max: Annotated[int, Query(ge=1, le=1000)] = 100
+    ) -> list[DeadLetterReport]:
+        """Entries that were refused for good, oldest first."""
+        return await to_thread.run_sync(read_dead_letters, app.state.database, after_position, letters_max)
 
 
 _HEADERS: Final[dict[str, Any]] = {

@@ -143,13 +143,15 @@ class Applier:
 
     def _save_private(self, entries: Sequence[Entry]) -> None:
         private = self._volume.private
+        up_to_position = entries[-1].position
+        entries = [*entries, *self._volume.replayed(entries)]
         kept = accounts_in(entries, UserCreated, UserUpdated, TokensRevoked, UserSuspended, UserReinstated)
         deleted = accounts_in(entries, AccountDeleted)
         private.forget(deleted)
         private.answers.save(entries)
         if kept:
             found = self._log.credentials(kept)
-            private.save({user: held for user, held in found.items() if held.position <= entries[-1].position})
+            private.save({user: held for user, held in found.items() if held.position <= up_to_position})
         if accounts_in(entries, AccountDeleted, UserUpdated):
             private.purge()
 
@@ -158,7 +160,8 @@ class Applier:
         self._metrics.batch_seconds.observe(seconds)
         for name, entries in batch.by_type.items():
             self._metrics.applied_entries_total.labels(name).inc(entries)
-        self._metrics.dead_letters.inc(len(batch.dead_letters))
+        if batch.dead_letters or batch.dead_letters_taken:
+            self._metrics.dead_letters.set(self._volume.dead_letters())
         self.show_state()
         if batch.dead_letters:
             entry, reason = batch.dead_letters[0]

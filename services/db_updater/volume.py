@@ -30,7 +30,7 @@ from services.common.archive import Archive
 from services.common.backup import Restored, restored_path, restoring_path
 from services.common.database import Database, open_writer, shown
 from services.common.errors import FenceLost, StorageUnfit
-from services.common.events import Malformed, UserCreated, decode
+from services.common.events import DeadLetterReplayed, Event, Malformed, UserCreated, decode
 from services.common.ids import BEGINNING
 from services.common.log.entry import Entry
 from services.common.models import Applied, DeadLetter, User
@@ -139,6 +139,19 @@ class Volume:
         with self._engine.begin() as connection:
             return connection.execute(select(func.count()).select_from(DeadLetter)).scalar_one()
 
+    def replayed(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The dead letters that these entries take up again, and that are no accounts: those are given up."""
+        positions = [
+            event.position
+            for event in (_decoded(entry) for entry in entries if entry.name == DeadLetterReplayed.name)
+            if isinstance(event, DeadLetterReplayed)
+        ]
+        if not positions:
+            return []
+        with self._engine.begin() as connection:
+            found = [projection.dead_letter(connection, position) for position in positions]
+        return [entry for entry in found if entry is not None and entry.name != UserCreated.name]
+
     def rejected_users(self, after_position: int = 0) -> list[int]:
         """The ids of accounts whose creation was dead-lettered after a position and that do not exist."""
         letters = select(col(DeadLetter.position), col(DeadLetter.payload)).where(
@@ -187,11 +200,15 @@ def _check_not_restoring(directory: Path) -> None:
 
 def created_user_id(position: int, payload: bytes) -> int:
     """The id of the account that a UserCreated entry is about."""
-    try:
-        event = decode(UserCreated.name, payload)
-    except Malformed:
-        return position
+    event = _decoded(Entry(position, BEGINNING, UserCreated.name, UserCreated.version, payload))
     return event.id or position if isinstance(event, UserCreated) else position
+
+
+def _decoded(entry: Entry) -> Event | None:
+    try:
+        return decode(entry.name, entry.payload)
+    except Malformed:
+        return None
 
 
 def _exists(connection: Connection, user_id: int) -> bool:

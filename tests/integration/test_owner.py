@@ -6,16 +6,17 @@ import errno
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from services.common import keys, snapshot
+from services.common import events, keys, snapshot
 from services.common.database import open_writer
 from services.common.errors import FenceLost, StorageUnfit
-from services.common.events import AccountDeleted, Event, UserUpdated
+from services.common.events import AccountDeleted, DeadLetterReplayed, Event, UserUpdated
 from services.common.log.append import AppendItem, CredentialChange
 from services.common.log.client import EventLog
 from services.common.projection import create_tables
@@ -44,6 +45,13 @@ class FutureEvent(Event, frozen=True):
     name: ClassVar[str] = "tweet_edited"
     version: ClassVar[int] = 2
     tweet_id: int = 1
+
+
+class OddChange(Event, frozen=True):
+    """A change of an account that no version understands, until one does."""
+
+    name: ClassVar[str] = "user_updated"
+    whose: int
 
 
 class Nonsense(Event, frozen=True):
@@ -166,6 +174,25 @@ def test_dead_letter_is_recorded_and_the_next_entry_goes_on(
     with following(tmp_path, redis_server.url) as owner:
         owner.wait_until_ready()
         assert owner.metric("dead_letters") == 1
+
+
+def test_replayed_change_of_an_account_reaches_the_private_tables(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A malformed entry names nobody, so its credentials were not copied; after the fix they are."""
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        (ada,) = append(log, user("ada"))
+        (changed,) = append(log, AppendItem(OddChange(whose=ada)))
+        owner.wait_until_applied(changed)
+        eventually(lambda: owner.metric("dead_letters") == 1)
+        with redis_server.client() as redis:
+            redis.hset(keys.credential(ada), mapping={"email": "moved@example.com", "position": changed})
+        fixed = SimpleNamespace(decode=lambda _payload: UserUpdated(user_id=ada, bio="moved"))
+        monkeypatch.setitem(events._decoders, UserUpdated.name, fixed)
+        owner.wait_until_applied(append(log, AppendItem(DeadLetterReplayed(position=changed)))[0])
+        assert credentials(tmp_path) == {ada: "moved@example.com"}
+        eventually(lambda: owner.metric("dead_letters") == 0)
 
 
 def test_rejected_account_gives_its_name_back(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:

@@ -14,10 +14,12 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
-from services.common import database, projection
+from services.common import database, events, projection
 from services.common.errors import StorageUnfit
 from services.common.events import (
     AccountDeleted,
+    DeadLetterDropped,
+    DeadLetterReplayed,
     EpochStarted,
     Event,
     TokensRevoked,
@@ -44,6 +46,7 @@ ANN, BOB, EVE, NOBODY = 1, 2, 3, 999
 TWEETS = (11, 12, 13)
 people = st.sampled_from([ANN, BOB, EVE, NOBODY])
 tweets = st.sampled_from([*TWEETS, NOBODY])
+letters = st.sampled_from([entry.position for entry in chained([EpochStarted(epoch=1)] * 12)])
 
 anything: st.SearchStrategy[Event | tuple[str, bytes]] = st.one_of(
     st.builds(UserCreated, username=st.sampled_from(["ann", "Ann", "bob", "eve"]), id=people),
@@ -67,8 +70,13 @@ anything: st.SearchStrategy[Event | tuple[str, bytes]] = st.one_of(
     st.builds(TokensRevoked, user_id=people),
     st.builds(UserSuspended, user_id=people),
     st.builds(UserReinstated, user_id=people),
+    st.builds(DeadLetterReplayed, position=letters),
+    st.builds(DeadLetterDropped, position=letters),
     st.builds(EpochStarted, epoch=st.integers(1, 5)),
-    st.tuples(st.sampled_from(["tweet_liked", "user_created", "no_such_type"]), st.sampled_from([b"", b"{}", b"[1]"])),
+    st.tuples(
+        st.sampled_from(["tweet_liked", "user_created", "dead_letter_replayed", "no_such_type"]),
+        st.sampled_from([b"", b"{}", b"[1]"]),
+    ),
 )
 # From nothing at all, or with people and tweets there to do something to.
 people_there = [UserCreated(username=name, id=number) for number, name in ((ANN, "ann"), (BOB, "bob"), (EVE, "eve"))]
@@ -178,7 +186,7 @@ def test_follow_undo_follow_in_one_batch_keeps_the_last_position(copy: Engine) -
         assert connection.execute(select(col(Follow.position))).scalars().all() == [entries[-1].position]
 
 
-def played(copy: Engine, *happened: Event) -> list[AppliedBatch]:
+def played(copy: Engine, *happened: Event | tuple[str, bytes]) -> list[AppliedBatch]:
     """Apply a conversation (ann's tweet 11, bob's reply 12) in one batch, and then what happened in another."""
     entries = chained([*conversation, *happened])
     apply_in_batches(copy, entries[: len(conversation)], 1000)
@@ -272,6 +280,39 @@ def test_a_malformed_entry_becomes_a_dead_letter_and_the_next_goes_on(copy: Engi
         kept = connection.execute(select(col(DeadLetter.position), col(DeadLetter.reason))).all()
         assert kept == [(entries[0].position, "malformed_payload")]
         assert connection.execute(select(col(User.username))).scalars().all() == ["ann"]
+
+
+def test_a_dead_letter_is_replayed_by_code_that_understands_it(copy: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under its own position, as its client was told; caches hear of it, and no letter is left."""
+    liked = events.encode(TweetLiked(tweet_id=11))
+    (refused,) = played(copy, ("tweet_favoured", liked))
+    (letter, reason) = refused.dead_letters[0]
+    assert reason == "unknown_type"
+    monkeypatch.setitem(events._decoders, "tweet_favoured", events._decoders[TweetLiked.name])
+    (replayed,) = apply_in_batches(copy, chained([DeadLetterReplayed(position=letter.position)], refused.position), 1)
+    assert (replayed.dead_letters, replayed.dead_letters_taken, replayed.touched.tweets) == ([], 1, {11})
+    assert row(copy, 11).likes == 1
+    with copy.begin() as connection:
+        assert connection.execute(select(col(Like.position))).scalars().all() == [letter.position]
+        assert connection.execute(select(DeadLetter)).all() == []
+    (again,) = apply_in_batches(copy, chained([DeadLetterReplayed(position=letter.position)], replayed.position), 1)
+    assert again.ignored == {"no_such_dead_letter": 1}
+
+
+def test_a_dead_letter_that_cannot_be_applied_stays_with_the_new_reason(copy: Engine) -> None:
+    """An account is never replayed: its name was given back. Dropped, a letter is gone."""
+    entries = chained([("tweet_liked", b"nonsense"), ("user_created", b"nonsense")])
+    apply_in_batches(copy, entries, 1000)
+    positions = [entry.position for entry in entries]
+    replays = chained([DeadLetterReplayed(position=position) for position in positions], positions[-1])
+    (replayed,) = apply_in_batches(copy, replays, 1000)
+    assert [reason for _, reason in replayed.dead_letters] == ["malformed_payload", "given_back"]
+    with copy.begin() as connection:
+        kept = connection.execute(select(col(DeadLetter.position), col(DeadLetter.payload))).all()
+    assert kept == [(position, b"nonsense") for position in positions]
+    apply_in_batches(copy, chained([DeadLetterDropped(position=positions[0])], replays[-1].position), 1)
+    with copy.begin() as connection:
+        assert connection.execute(select(col(DeadLetter.position))).scalars().all() == positions[1:]
 
 
 def test_an_account_whose_name_is_taken_is_a_dead_letter(copy: Engine) -> None:

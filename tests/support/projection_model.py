@@ -9,6 +9,8 @@ from sqlalchemy import Engine, select
 from services.common import events
 from services.common.events import (
     AccountDeleted,
+    DeadLetterDropped,
+    DeadLetterReplayed,
     Malformed,
     TweetCreated,
     TweetDeleted,
@@ -66,6 +68,14 @@ class Model:
             return
         at = entry.position
         match event:
+            case DeadLetterReplayed(position=position) if position in self.dead:
+                name, payload, _ = self.dead.pop(position)
+                if name == UserCreated.name:
+                    self.dead[position] = (name, payload, "given_back")
+                else:
+                    self._apply(Entry(position, -1, name, 1, payload))
+            case DeadLetterDropped(position=position):
+                self.dead.pop(position, None)
             case UserCreated(username=name, id=fixture):
                 user_id = fixture or at
                 if user_id in self.users:

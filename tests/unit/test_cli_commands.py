@@ -28,6 +28,7 @@ def test_help_names_every_command_and_exit_code() -> None:
         "backup",
         "restore",
         "snapshot",
+        "dead-letters",
         "Exit codes",
         "130",
     ):

@@ -2,5 +2,15 @@
 
 from services.common.projection.apply import AppliedBatch, Touched, apply
 from services.common.projection.database import AppliedState, applied, create_tables, table_hashes
+from services.common.projection.dead_letters import dead_letter
 
-__all__ = ["AppliedBatch", "AppliedState", "Touched", "applied", "apply", "create_tables", "table_hashes"]
+__all__ = [
+    "AppliedBatch",
+    "AppliedState",
+    "Touched",
+    "applied",
+    "apply",
+    "create_tables",
+    "dead_letter",
+    "table_hashes",
+]

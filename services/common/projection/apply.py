@@ -6,18 +6,30 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import cast
+from typing import Final
 
 from sqlalchemy import Connection, update
 from sqlmodel import col
 
 from services.common import events
-from services.common.events import AccountDeleted, EpochStarted, Event, Malformed
+from services.common.events import (
+    AccountDeleted,
+    DeadLetterDropped,
+    DeadLetterReplayed,
+    EpochStarted,
+    Event,
+    Malformed,
+    UserCreated,
+)
 from services.common.log.entry import Entry
 from services.common.models import Applied
+from services.common.projection.dead_letters import take_dead_letter
 from services.common.projection.deletion import delete_account
 from services.common.projection.handlers import HANDLERS, WANTS, DeadLettered, Ignored
 from services.common.projection.rows import Rows, Wanted
+
+_ALONE: Final = (AccountDeleted, DeadLetterReplayed, DeadLetterDropped)
+"""What is applied by the database, between the entries before it and those after it; a batch is applied in parts."""
 
 
 @dataclass(slots=True)
@@ -35,13 +47,18 @@ class Touched:
 
 @dataclass(slots=True)
 class AppliedBatch:
-    """What applying a batch did. ``by_type`` counts its entries, ``ignored`` those without effect by reason."""
+    """What applying a batch did.
+
+    ``by_type`` counts its entries and the dead letters replayed, ``ignored`` those without effect by reason.
+    ``dead_letters`` are entries refused, also again; ``dead_letters_taken`` counts those replayed or dropped.
+    """
 
     position: int
     entries: int
     touched: Touched = field(default_factory=Touched)
     users_created: list[int] = field(default_factory=list)
     dead_letters: list[tuple[Entry, str]] = field(default_factory=list)
+    dead_letters_taken: int = 0
     by_type: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
 
@@ -54,10 +71,10 @@ def apply(connection: Connection, entries: Sequence[Entry]) -> AppliedBatch:
     """
     decoded = [(entry, _decode(entry)) for entry in entries]
     batch = AppliedBatch(position=entries[-1].position, entries=len(entries))
-    for is_deletion, part in groupby(decoded, lambda each: isinstance(each[1], AccountDeleted)):
-        if is_deletion:
+    for is_alone, part in groupby(decoded, lambda each: isinstance(each[1], _ALONE)):
+        if is_alone:
             for _, event in part:
-                _delete_account(connection, batch, cast("AccountDeleted", event))
+                _apply_alone(connection, batch, event)
         else:
             _apply_part(connection, batch, list(part))
     _advance(connection, batch, [event.epoch for _, event in decoded if isinstance(event, EpochStarted)])
@@ -74,6 +91,41 @@ def _apply_part(connection: Connection, batch: AppliedBatch, part: list[tuple[En
         _apply_one(rows, batch, entry, event)
     rows.write(connection)
     _summarise(rows, batch)
+
+
+def _apply_alone(connection: Connection, batch: AppliedBatch, event: Event | Malformed) -> None:
+    match event:
+        case AccountDeleted():
+            _delete_account(connection, batch, event)
+        case DeadLetterReplayed():
+            _replay_dead_letter(connection, batch, event)
+        case DeadLetterDropped():
+            batch.by_type[event.name] += 1
+            _take_dead_letter(connection, batch, event.position)
+
+
+def _replay_dead_letter(connection: Connection, batch: AppliedBatch, event: DeadLetterReplayed) -> None:
+    """Apply the entry as if it came now, under its own position; refused again, it is back with the new reason."""
+    batch.by_type[event.name] += 1
+    entry = _take_dead_letter(connection, batch, event.position)
+    if entry is None:
+        return
+    replayed = _decode(entry)
+    if entry.name == UserCreated.name:
+        replayed = Malformed("given_back")  # the name, the e-mail and the credentials: somebody else may have them
+    if isinstance(replayed, _ALONE):
+        _apply_alone(connection, batch, replayed)
+    else:
+        _apply_part(connection, batch, [(entry, replayed)])
+
+
+def _take_dead_letter(connection: Connection, batch: AppliedBatch, position: int) -> Entry | None:
+    entry = take_dead_letter(connection, position)
+    if entry is None:
+        batch.ignored["no_such_dead_letter"] += 1
+    else:
+        batch.dead_letters_taken += 1
+    return entry
 
 
 def _delete_account(connection: Connection, batch: AppliedBatch, event: AccountDeleted) -> None:
