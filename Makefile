@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-faults test-postgresql test-charts check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-faults test-stores test-charts check lint types fmt docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -46,11 +46,12 @@ test-charts: setup ## Run the tests of the charts (helm and nginx: tests/charts/
 test-faults: setup ## Run the fault tests: processes killed, paused and starved, Redis losing data (real processes, minutes)
 	$(PYTEST) tests/faults $(ARGS)
 
-ON_POSTGRESQL = $(addprefix tests/,contract $(addprefix integration/,test_system.py test_read_api.py test_accounts.py \
-	test_write_service.py test_import.py test_postgresql.py) faults/test_owner_crashes.py)
+API_TESTS := $(addprefix tests/integration/,test_system.py test_read_api.py)
 
-test-postgresql: setup ## Run the tests of the API and of owners that are killed on PostgreSQL (its server must be installed)
-	TEST_DATABASE=postgresql $(PYTEST) $(ON_POSTGRESQL) $(ARGS)
+test-stores: setup ## Run the tests of the API on shared readers over PostgreSQL and SQLite, and kill owners on PostgreSQL
+	TEST_READ_STORE=shared $(PYTEST) $(API_TESTS) $(ARGS)
+	TEST_READ_STORE=shared TEST_DATABASE=postgresql $(PYTEST) $(API_TESTS) tests/contract/test_openapi.py \
+		tests/integration/test_accounts.py tests/faults/test_owner_crashes.py $(ARGS)
 
 check: lint types ## Run every check that needs no test: lint and types
 

@@ -1,6 +1,7 @@
 """The names of everything this project keeps in Redis. append.lua receives them from here.
 
-Only ``tweet:{id}`` and ``limit:`` have a time to live; ``volatile-lru`` may evict nothing that correctness needs.
+Only ``tweet:{id}``, ``limit:`` and ``response:`` have a time to live; ``volatile-lru`` may evict nothing that
+correctness needs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ CREDENTIAL_PREFIX: Final = "cred:"
 
 TWEET_PREFIX: Final = "tweet:"
 """``tweet:{id}``: the tweet as its writer answered it, for readers that have not applied it yet. Expires."""
+
+RESPONSE_PREFIX: Final = "response:"
+"""``response:{version}:{key}``: an encoded response that readers of one database share, in CACHE_URL. Expires."""
 
 DELETED: Final = "log:deleted"
 """Sorted set of ``{tweet id}:{user id}``: every deletion that the log holds, by its position; trimmed with it."""
@@ -64,6 +68,11 @@ def idempotency(hour: int) -> str:
 def tweet(tweet_id: int) -> str:
     """The key of a written-through tweet."""
     return f"{TWEET_PREFIX}{tweet_id}"
+
+
+def response(version: int, key: str) -> str:
+    """The key of a response that was made by a version of the projection."""
+    return f"{RESPONSE_PREFIX}{version}:{key}"
 
 
 def deletion(tweet_id: int, user_id: int) -> str:

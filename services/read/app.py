@@ -1,4 +1,4 @@
-"""The reader's process: the thread that follows the log, and the HTTP that answers from its replica."""
+"""The reader's process: the thread that follows the log, and the HTTP that answers from what that keeps up with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, aclosing, asynccontextmanager, closing
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing, nullcontext
 from typing import Final, TypeVar
 
 import structlog
@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from services.common import views
 from services.common.auth import Authentication, AuthMetrics
 from services.common.cache import Cache
-from services.common.database import check_sqlite
+from services.common.database import check_sqlite, database_of
 from services.common.errors import InvariantError
 from services.common.log.client import EventLog
 from services.common.log.credentials import CredentialLookups
@@ -24,14 +24,17 @@ from services.common.telemetry import MetricsServer, create_registry
 from services.common.web import RequestLimits
 from services.common.web import create_app as create_web_app
 from services.common.web.lifecycle import terminate_self
-from services.read.follower import Follower
+from services.read.follower import Backings, Follower
 from services.read.fresh_lookups import FreshLookups
 from services.read.lookups import Lookups
 from services.read.metrics import CacheMetrics, ReadMetrics
 from services.read.own_account import OwnAccounts
+from services.read.replica import Replicas
 from services.read.replica_directory import ReplicaDirectory
 from services.read.routes import router
 from services.read.settings import ReadSettings
+from services.read.shared_cache import SharedCache
+from services.read.shared_database import SharedDatabases
 from services.read.snapshot_source import SnapshotSource
 from services.read.store import Store
 
@@ -45,7 +48,7 @@ log = structlog.get_logger(__name__)
 
 
 def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_self) -> FastAPI:
-    """The reader's app. It listens at once, and is ready when its replica has caught up with the log."""
+    """The reader's app. It listens at once, and is ready when it has caught up with the log."""
     registry = create_registry(sqlite_version=check_sqlite())
     metrics = ReadMetrics(registry)
     auth_metrics = AuthMetrics(registry)
@@ -65,23 +68,33 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
             opened.enter_context(closing(MetricsServer(settings.host, settings.metrics_port, registry)))
             follower = app.state.follower = Follower(
                 opened.enter_context(closing(EventLog(settings.redis_url))),
-                opened.enter_context(closing(SnapshotSource(settings.owner_url))),
-                opened.enter_context(closing(ReplicaDirectory(settings.replica_dir))),
+                _backings(settings, metrics, opened),
                 metrics,
                 adopt=_on_this_loop(store.adopt),
                 note_applied=_on_this_loop(store.note_applied),
             )
             metrics.lag_seconds.set_function(follower.age_seconds)
-            fresh = FreshLookups(settings.redis_url, metrics, lambda user_id: views.user(store.replica.reader, user_id))
+            fresh = FreshLookups(
+                settings.redis_url,
+                metrics,
+                lambda user_id: store.backing.look_up(lambda reader: views.user(reader, user_id)),
+            )
+            shared_cache = _shared_cache(settings, metrics)
             app.state.lookups = Lookups(
-                store, fresh, metrics, min_position_wait_seconds=settings.min_position_wait_seconds
+                store,
+                fresh,
+                metrics,
+                min_position_wait_seconds=settings.min_position_wait_seconds,
+                shared_cache=shared_cache,
             )
             credentials = CredentialLookups(settings.redis_url)
             authentication = app.state.authentication = Authentication.with_keys_of(
                 settings.auth_keys_file, auth_metrics
             )
             app.state.own_accounts = OwnAccounts(authentication, credentials)
-            async with limits, aclosing(fresh), aclosing(credentials), _following(follower, app.state.lifecycle.fail):
+            closing_cache = aclosing(shared_cache) if shared_cache else nullcontext()
+            following = _following(follower, app.state.lifecycle.fail)
+            async with limits, aclosing(fresh), aclosing(credentials), closing_cache, following:
                 yield
 
     def age() -> Sequence[tuple[bytes, bytes]]:
@@ -103,6 +116,21 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
     )
     app.include_router(router)
     return app
+
+
+def _backings(settings: ReadSettings, metrics: ReadMetrics, opened: ExitStack) -> Backings:
+    """What READ_STORE says to answer from."""
+    if settings.read_store == "shared":
+        return SharedDatabases(database_of(settings.database_url))
+    snapshots = opened.enter_context(closing(SnapshotSource(settings.owner_url)))
+    return Replicas(snapshots, opened.enter_context(closing(ReplicaDirectory(settings.replica_dir))), metrics)
+
+
+def _shared_cache(settings: ReadSettings, metrics: ReadMetrics) -> SharedCache | None:
+    """A look into a replica takes less than one into Redis."""
+    if settings.read_store != "shared":
+        return None
+    return SharedCache(settings.cache_url or settings.redis_url, metrics, ttl_seconds=settings.cache_ttl_seconds)
 
 
 def _on_this_loop(function: Callable[[T], None]) -> Callable[[T], None]:

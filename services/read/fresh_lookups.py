@@ -1,7 +1,7 @@
-"""Look-ups in Redis of what the replica has not applied yet.
+"""Look-ups in Redis of what is not applied yet.
 
 Only for ids above the applied position: there an id is a position, so the entry that made it is found at once. Below
-it the replica's answer is final, and Redis must not be asked: it may still hold what was deleted since (HAZARDS 9).
+it the answer of the rows is final, and Redis must not be asked: it may still hold what was deleted since (HAZARDS 9).
 What Redis itself knows to be deleted is not shown either: a deletion removes ``tweet:{id}`` and leaves a mark that
 stays as long as the entry of the creation.
 """
@@ -9,7 +9,7 @@ stays as long as the entry of the creation.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
@@ -43,11 +43,11 @@ class WrittenThrough(msgspec.Struct):
 class FreshLookups:
     """Asks once, within ASK_SECONDS. Raises LogUnavailable when Redis does not answer.
 
-    ``applied_user`` looks a user up in the replica, whose counters are never older than those in Redis.
+    ``applied_user`` looks a user up in the rows, whose counters are never older than those in Redis.
     """
 
     def __init__(
-        self, redis_url: str, metrics: ReadMetrics, applied_user: Callable[[int], Answer[UserView | None]]
+        self, redis_url: str, metrics: ReadMetrics, applied_user: Callable[[int], Awaitable[Answer[UserView | None]]]
     ) -> None:
         pool = BlockingConnectionPool.from_url(
             redis_url,
@@ -68,7 +68,7 @@ class FreshLookups:
             written = _decode(cast("bytes | None", await self._redis.get(keys.tweet(tweet_id))))
             if written is not None:
                 self._metrics.count_fresh_lookup("written_through")
-                author = self._applied_user(written.user.id).value or written.user
+                author = (await self._applied_user(written.user.id)).value or written.user
                 return _new_tweet(tweet_id, written, author)
             event = await self._event(tweet_id)
             if not isinstance(event, TweetCreated) or event.id is not None:
@@ -102,7 +102,7 @@ class FreshLookups:
         return await self._redis.zscore(keys.DELETED, keys.deletion(tweet_id, author_id)) is not None
 
     async def _author(self, user_id: int) -> UserView | None:
-        applied = self._applied_user(user_id)
+        applied = await self._applied_user(user_id)
         if applied.value is None and user_id > applied.read_position:
             return await self._user(user_id)
         return applied.value

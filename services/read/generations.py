@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple
 
-from services.common.projection import AppliedBatch
+from services.common.projection import Touched
 
 TWEET: Final = 1
 USER: Final = 2
@@ -17,14 +17,20 @@ ANY_USERNAME: Final[Name] = (4, 0)
 """Whether a name is still free: raised by every new account, as a batch does not say by which name."""
 
 
-def changed_by(batch: AppliedBatch) -> Iterator[Name]:
+class Changes(NamedTuple):
+    """What is out of date in what was read below a position: ``names``, or for None everything."""
+
+    position: int
+    names: Collection[Name] | None
+
+
+def changed_by(touched: Touched) -> Iterator[Name]:
     """The generations that a batch raises."""
-    touched = batch.touched
     for tweet_id in touched.tweets:
         yield TWEET, tweet_id
     for user_id in touched.users:
         yield USER, user_id
     for author_id in touched.authors:
         yield TWEETS_OF, author_id
-    if batch.users_created:
+    if touched.users_created:
         yield ANY_USERNAME

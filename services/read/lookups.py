@@ -1,4 +1,7 @@
-"""Every read: from the cache, else from the replica, else, for an id it has not reached, from Redis."""
+"""Every read: from the cache, else from the rows, else, for an id they have not reached, from Redis.
+
+Between the cache and rows that are shared there is one cache more, which is shared too.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from services.read.fresh_lookups import FreshLookups
 from services.read.generations import ANY_USERNAME, TWEET, TWEETS_OF, USER, Name
 from services.read.metrics import ReadMetrics
 from services.read.paging import link_header
-from services.read.store import Store
+from services.read.shared_cache import SharedCache
+from services.read.store import Loaded, Store
 
 T = TypeVar("T")
 HomeAnswer = Answer[Page[HomeTweetView] | None]
@@ -37,15 +41,22 @@ NOTHING_YET: Final = Encoded(200, b"[]")
 
 
 class Lookups:
-    """For the thread of the event loop. All but home timelines run in it, as they take less than a thread costs."""
+    """For the thread of the event loop. ``shared_cache`` is for rows that are not this process's own."""
 
     def __init__(
-        self, store: Store, fresh: FreshLookups, metrics: ReadMetrics, *, min_position_wait_seconds: float
+        self,
+        store: Store,
+        fresh: FreshLookups,
+        metrics: ReadMetrics,
+        *,
+        min_position_wait_seconds: float,
+        shared_cache: SharedCache | None = None,
     ) -> None:
         self._store = store
         self._fresh = fresh
         self._metrics = metrics
         self._min_position_wait_seconds = min_position_wait_seconds
+        self._shared_cache = shared_cache
         self._flights = Flights()
 
     @property
@@ -68,36 +79,49 @@ class Lookups:
         key = (TWEET, tweet_id)
         if (cached := self._store.cache.get(key)) is not None:
             return cached
-        read_position, found = views.tweet(self._store.replica.reader, tweet_id)
+        return await self._load(key, lambda: self._read_tweet(key))
+
+    async def _read_tweet(self, key: Name) -> Loaded:
+        _, tweet_id = key
+        read_position, found = await self._store.backing.look_up(lambda reader: views.tweet(reader, tweet_id))
         if found is not None:
-            return self._keep(key, _ok(found, read_position), [key, (USER, found.user_id)])
+            return Loaded(_ok(found, read_position), [key, (USER, found.user_id)])
         if tweet_id <= read_position:
-            return self._keep(key, replace(TWEET_NOT_FOUND, read_position=read_position), [key])
+            return Loaded(replace(TWEET_NOT_FOUND, read_position=read_position), [key])
         fresh = await self._share_fresh(key, lambda: self._fresh.tweet(tweet_id))
-        return TWEET_NOT_FOUND if fresh is None else _ok(fresh)
+        return Loaded(TWEET_NOT_FOUND if fresh is None else _ok(fresh), None)
 
     async def user(self, user_id: int) -> Encoded:
         """The user with this id."""
         key = (USER, user_id)
         if (cached := self._store.cache.get(key)) is not None:
             return cached
-        read_position, found = views.profile(self._store.replica.reader, user_id)
+        return await self._load(key, lambda: self._read_user(key))
+
+    async def _read_user(self, key: Name) -> Loaded:
+        _, user_id = key
+        read_position, found = await self._store.backing.look_up(lambda reader: views.profile(reader, user_id))
         if found is not None:
-            return self._keep(key, _ok(found, read_position), [key])
+            return Loaded(_ok(found, read_position), [key])
         if user_id <= read_position:
-            return self._keep(key, replace(USER_NOT_FOUND, read_position=read_position), [key])
+            return Loaded(replace(USER_NOT_FOUND, read_position=read_position), [key])
         fresh = await self._share_fresh(key, lambda: self._fresh.user(user_id))
-        return USER_NOT_FOUND if fresh is None else _ok(views.profile_of(fresh))
+        return Loaded(USER_NOT_FOUND if fresh is None else _ok(views.profile_of(fresh)), None)
 
     async def user_by_username(self, username: str) -> Encoded:
         """The user with this name, as of the applied position: a name says nothing of when it was taken."""
         key = ("username", username.lower())
         if (cached := self._store.cache.get(key)) is not None:
             return cached
-        read_position, found = views.profile_by_username(self._store.replica.reader, username)
+        return await self._load(key, lambda: self._read_user_by_username(username))
+
+    async def _read_user_by_username(self, username: str) -> Loaded:
+        read_position, found = await self._store.backing.look_up(
+            lambda reader: views.profile_by_username(reader, username)
+        )
         if found is not None:
-            return self._keep(key, _ok(found, read_position), [(USER, found.id)])
-        return self._keep(key, replace(USER_NOT_FOUND, read_position=read_position), [ANY_USERNAME])
+            return Loaded(_ok(found, read_position), [(USER, found.id)])
+        return Loaded(replace(USER_NOT_FOUND, read_position=read_position), [ANY_USERNAME])
 
     async def tweets_by_author(self, user_id: int, window: Window, offset: int) -> Encoded:
         """A page of a user's tweets."""
@@ -148,7 +172,7 @@ class Lookups:
         applied_position = self._store.applied.value
 
         def load() -> Awaitable[HomeAnswer]:
-            return self._store.replica.run(lambda reader: views.home(reader, user_id, window))
+            return self._store.backing.run(lambda reader: views.home(reader, user_id, window))
 
         def is_new_enough(answer: HomeAnswer) -> bool:
             return answer.read_position >= applied_position
@@ -171,13 +195,17 @@ class Lookups:
         key = (path, window, offset)
         if (cached := self._store.cache.get(key)) is not None:
             return cached
-        read_position, page = view(self._store.replica.reader)
-        if page is None:
-            return await self._list_of_nothing(subject)
-        return self._keep(key, _page(path, page, window, read_position), [subject, *also_made_from(page)])
+
+        async def read() -> Loaded:
+            read_position, page = await self._store.backing.look_up(view)
+            if page is None:
+                return Loaded(await self._list_of_nothing(subject), None)
+            return Loaded(_page(path, page, window, read_position), [subject, *also_made_from(page)])
+
+        return await self._load(key, read)
 
     async def _list_of_nothing(self, subject: Name) -> Encoded:
-        """The answer for a list of what the replica does not have: it may be too new to have anything in it."""
+        """The answer for a list of what the rows do not have: it may be too new to have anything in it."""
         kind, subject_id = subject
         found = await (self.tweet(subject_id) if kind == TWEET else self.user(subject_id))
         return found if found.status == 404 else NOTHING_YET
@@ -189,11 +217,31 @@ class Lookups:
         # author as of a position before.
         return await self._flights.share(key, load, is_good_enough=lambda _: False)
 
-    def _keep(self, key: Hashable, encoded: Encoded, made_from: list[Name]) -> Encoded:
-        self._store.cache.fill(
-            key, encoded, size_bytes=encoded.size_bytes, read_position=encoded.read_position, made_from=made_from
+    async def _load(self, key: Hashable, read: Callable[[], Awaitable[Loaded]]) -> Encoded:
+        """What the cache does not have, from the rows."""
+        shared_cache = self._shared_cache
+        if shared_cache is None:
+            loaded = await read()
+            self._store.keep(key, loaded)
+            return loaded.encoded
+        applied_position = self._store.applied.value
+        return await self._flights.share(
+            ("load", key),
+            lambda: self._load_shared(shared_cache, key, read),
+            is_good_enough=lambda encoded: encoded.read_position >= applied_position,
         )
-        return encoded
+
+    async def _load_shared(
+        self, shared_cache: SharedCache, key: Hashable, read: Callable[[], Awaitable[Loaded]]
+    ) -> Encoded:
+        """From the cache that is shared, if what is there is good, else from the rows."""
+        found = await shared_cache.get(key)
+        if found is not None and self._store.keep(key, found):
+            return found.encoded
+        loaded = await read()
+        self._store.keep(key, loaded)
+        await shared_cache.put(key, loaded)
+        return loaded.encoded
 
 
 def _ok(found: TweetView | UserView, read_position: int = BEGINNING) -> Encoded:

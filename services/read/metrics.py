@@ -15,7 +15,7 @@ _WAIT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 
 
 class ReadMetrics:
-    """How the replica follows, and what reads wait for."""
+    """How this reader follows the log, and what reads wait for."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.applied_position = Gauge("applied_position", "Position of the last entry applied.", registry=registry)
@@ -40,6 +40,14 @@ class ReadMetrics:
         self._fresh_lookups = Counter(
             "fresh_lookups_total", "Look-ups in Redis of ids above the applied position.", ["result"], registry=registry
         )
+
+        self._shared_cache_lookups = Counter(
+            "shared_cache_lookups_total", "Look-ups in the cache that readers share.", ["result"], registry=registry
+        )
+
+    def count_shared_cache_lookup(self, result: str) -> None:
+        """Count a look-up by its result: found (good or out of date), absent, or unavailable."""
+        self._shared_cache_lookups.labels(result).inc()
 
     def count_fresh_lookup(self, result: str) -> None:
         """Count a look-up by its result: written_through, stream, absent or unknown."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from services.common.settings import AuthKeysFile, MetricsPort, Port, PublicSettings
+from services.common.settings import AuthKeysFile, DatabaseUrl, MetricsPort, Port, PublicSettings, RedisUrl
 
 
 class ReadSettings(PublicSettings):
@@ -15,8 +15,24 @@ class ReadSettings(PublicSettings):
 
     port: Port = 8000
     metrics_port: MetricsPort = 9100
-    read_store: Literal["replica"] = Field(
-        "replica", description="Where reads are answered from; replica: a private SQLite file that follows the log."
+    read_store: Literal["replica", "shared"] = Field(
+        "replica",
+        description="Where reads are answered from; replica: a private SQLite file that follows the log; "
+        "shared: the owner's database.",
+    )
+    database_url: DatabaseUrl = Field(
+        "sqlite:///./data/twitter.db",
+        description="With READ_STORE=shared: the owner's database, a SQLite file of this host or PostgreSQL.",
+        repr=False,  # may hold a password
+    )
+    cache_url: RedisUrl | None = Field(
+        None,
+        description="With READ_STORE=shared: the Redis for responses that readers share, best one of its own, for one "
+        "system alone; by default REDIS_URL.",
+        repr=False,
+    )
+    cache_ttl_seconds: int = Field(
+        60, ge=1, description="With READ_STORE=shared: how long a response stays in CACHE_URL."
     )
     owner_url: str = Field(
         "http://localhost:8002", description="The db-updater, asked for a snapshot at start and when too far behind."

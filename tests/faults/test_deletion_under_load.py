@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import Connection, text
 
-from services.common import database
+from tests.support.databases import connected
 from tests.support.system import System
 
 pytestmark = pytest.mark.anyio
@@ -124,7 +124,7 @@ async def test_no_reader_serves_a_deleted_tweet_after_its_position(system: Syste
     system.wait_until_applied(max(load.deleted_at.values()))
     replicas = [next(system.directory.glob(f"{reader.name}/replica/*/replica-*.db")) for reader in system.readers]
     for path in (system.database, *replicas):
-        with database.open_reader(path).begin() as connection:
+        with connected(path) as connection:
             _check_tables(connection, load)
 
 

@@ -13,10 +13,11 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from services.common import database, keys
+from services.common import keys
 from services.common.log.client import EventLog
 from services.common.models import Tweet, User
 from tests.support import burst
+from tests.support.databases import connected
 from tests.support.owner import append, archived, rebuilt_hashes, reported, table_hashes, tweet, user
 from tests.support.process import ServiceProcess
 from tests.support.system import System
@@ -104,7 +105,7 @@ async def test_redis_comes_back_with_less_than_it_had_acknowledged(
     assert recovery["base_position"] >= applied
     assert [entry["position"] for entry in discarded][: len(fork)] == fork
     assert fork or not discarded
-    with database.open_reader(system.database).begin() as connection:
+    with connected(system.database) as connection:
         tweets = {row[0]: row[1] for row in connection.execute(select(col(Tweet.id), col(Tweet.content)))}
         users = {row[0]: row[1] for row in connection.execute(select(col(User.id), col(User.username)))}
     missing = {tweet_id for tweet_id in load.tweets if tweets.get(tweet_id) != load.tweets[tweet_id]}

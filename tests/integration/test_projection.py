@@ -320,7 +320,7 @@ def test_an_account_whose_name_is_taken_is_a_dead_letter(copy: Engine) -> None:
     entries = chained([UserCreated(username="ann"), UserCreated(username="ANN")])
     (batch,) = apply_in_batches(copy, entries, 1000)
     assert batch.dead_letters == [(entries[1], "username_taken")]
-    assert batch.users_created == [entries[0].position]
+    assert batch.touched.users_created == {entries[0].position}
 
 
 def test_a_batch_says_what_it_touched(copy: Engine) -> None:
@@ -352,6 +352,29 @@ def test_a_batch_says_what_it_touched(copy: Engine) -> None:
     assert (repeated.touched.tweets, repeated.ignored) == (set(), {"repeated": 1})
     (followed,) = apply_in_batches(copy, [follow], 1)
     assert (followed.touched.users, followed.touched.tweets) == ({ANN, BOB}, set())
+
+
+@pytest.mark.timeout(300)
+@settings(max_examples=60, deadline=None)
+@given(logs, st.sampled_from([1, 3, 1000]))
+def test_who_only_reads_the_rows_learns_at_least_what_applying_has_touched(
+    records: list[Event | tuple[str, bytes]], batch_entries: int
+) -> None:
+    """A reader of a shared database drops what this names; the owner may be any number of entries ahead of it."""
+    entries = chained(records)
+    with TemporaryDirectory() as folder:
+        engine = open_projection(Path(folder))
+        batches = apply_in_batches(engine, entries, batch_entries)
+        with engine.begin() as connection:
+            for number, batch in enumerate(batches):
+                first = number * batch_entries
+                named = projection.touched_by(connection, entries[first : first + batch_entries])
+                if named is not None:
+                    assert named.tweets >= batch.touched.tweets
+                    assert named.users >= batch.touched.users
+                    assert named.authors >= batch.touched.authors
+                    assert named.users_created >= batch.touched.users_created
+        engine.dispose()
 
 
 def test_a_failed_transaction_leaves_no_trace(copy: Engine) -> None:

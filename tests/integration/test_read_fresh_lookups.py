@@ -43,9 +43,11 @@ async def fresh(redis_server: RedisServer) -> AsyncIterator[FreshLookups]:
 
 def lookups_at(url: str) -> FreshLookups:
     """Look-ups beside a replica that has applied user 7 and nothing else."""
-    return FreshLookups(
-        url, ReadMetrics(CollectorRegistry()), lambda user_id: Answer(7, ADA if user_id == ADA.id else None)
-    )
+
+    async def applied_user(user_id: int) -> Answer[UserView | None]:
+        return Answer(7, ADA if user_id == ADA.id else None)
+
+    return FreshLookups(url, ReadMetrics(CollectorRegistry()), applied_user)
 
 
 def new(tweet: int, content: str, author: UserView, in_reply_to_id: int | None = None) -> TweetView:

@@ -45,7 +45,9 @@ class Reading:
         self.store = Store(Cache(1_000_000))
         self.store.adopt(self.replica)
         metrics = ReadMetrics(CollectorRegistry())
-        self.fresh = FreshLookups("redis://127.0.0.1:1", metrics, lambda user: views.user(self.replica.reader, user))
+        self.fresh = FreshLookups(
+            "redis://127.0.0.1:1", metrics, lambda user: self.replica.look_up(lambda reader: views.user(reader, user))
+        )
         self.lookups = Lookups(self.store, self.fresh, metrics, min_position_wait_seconds=1)
 
 

@@ -5,68 +5,32 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.common import keys, projection, snapshot, views
+from services.common import keys, projection, views
 from services.common.cache import Cache
-from services.common.database import open_reader, open_writer
-from services.common.errors import OwnerUnavailable, StorageUnfit
-from services.common.events import Event, TweetCreated, TweetLiked, UserCreated
+from services.common.database import open_reader
+from services.common.errors import StorageUnfit
+from services.common.events import TweetCreated, TweetLiked, UserCreated
 from services.common.ids import entry_id
-from services.common.log.append import AppendItem, CredentialClaim
 from services.common.log.client import EventLog
-from services.common.log.subscription import Subscription
-from services.common.projection import AppliedBatch
-from services.common.snapshot import Snapshot
 from services.read.encoded import Encoded
 from services.read.follower import Follower
+from services.read.generations import Changes
 from services.read.metrics import ReadMetrics
-from services.read.replica import Replica
+from services.read.replica import Replica, Replicas
 from services.read.replica_directory import ReplicaDirectory
-from services.read.store import Store
+from services.read.store import Backing, Store
 from tests.support.process import REPOSITORY
+from tests.support.reading import Owner, append
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_log import ScriptedLog
 from tests.support.wait import eventually
-
-
-class Owner:
-    """An owner without a process: applies the log when told, and gives snapshots unless it is down."""
-
-    def __init__(self, log: EventLog, path: Path) -> None:
-        self.log = log
-        self.path = path
-        self.is_down = False
-        self.fetches = 0
-        self.engine = open_writer(path, "off")
-        with self.engine.begin() as connection:
-            projection.create_tables(connection)
-        self.position = 0
-
-    def catch_up(self) -> None:
-        """Apply the log to its end."""
-        subscription = Subscription(self.log, self.position, name="owner", block_ms=5)
-        while entries := subscription.next_batch():
-            with self.engine.begin() as connection:
-                projection.apply(connection, entries)
-        self.position = subscription.position
-
-    def fetch(self, target: Path, *, at_least: int, is_cancelled: Callable[[], bool]) -> Snapshot:
-        """What services.read.snapshot_source does over HTTP."""
-        self.fetches += 1
-        if self.is_down or self.position < at_least or is_cancelled():
-            raise OwnerUnavailable(f"down, or at {self.position} instead of {at_least}")
-        return snapshot.make(self.path, target)
-
-    def hashes(self) -> dict[str, str]:
-        """The hashes of its tables."""
-        with self.engine.begin() as connection:
-            return projection.table_hashes(connection)
 
 
 class Reader:
@@ -81,8 +45,7 @@ class Reader:
         self.log = EventLog(redis_url)
         self.follower = Follower(
             self.log,
-            owner,
-            self.directory,
+            Replicas(owner, self.directory, ReadMetrics(CollectorRegistry())),
             ReadMetrics(CollectorRegistry()),
             adopt=self._adopt,
             note_applied=self._note_applied,
@@ -96,7 +59,7 @@ class Reader:
 
     def hashes(self) -> dict[str, str]:
         """The hashes of the replica's tables."""
-        engine = open_reader(self.store.replica.path)
+        engine = open_reader(self.replica.path)
         try:
             with engine.begin() as connection:
                 return projection.table_hashes(connection)
@@ -107,12 +70,14 @@ class Reader:
         """Wait until this position is applied."""
         eventually(lambda: self.position >= position, describe=lambda: f"{position}, applied {self.position}")
 
-    def _adopt(self, replica: Replica) -> None:
+    def _adopt(self, replica: Backing) -> None:
+        assert isinstance(replica, Replica)
+        self.replica = replica
         self.store.adopt(replica)
         self.served.append(self.position)
 
-    def _note_applied(self, batch: AppliedBatch) -> None:
-        self.store.note_applied(batch)
+    def _note_applied(self, changes: Changes) -> None:
+        self.store.note_applied(changes)
         self.served.append(self.position)
         self.may_go_on.wait(30)
 
@@ -149,17 +114,6 @@ def owner(log: ScriptedLog, tmp_path: Path) -> Iterator[Owner]:
     yield made
     made.engine.dispose()
     made.log.close()
-
-
-def append(log: ScriptedLog, *happened: Event) -> list[int]:
-    """Append events; returns their positions."""
-    items = [
-        AppendItem(event, credential=CredentialClaim(event.username, event.username))
-        if isinstance(event, UserCreated)
-        else AppendItem(event)
-        for event in happened
-    ]
-    return [int(result) for result in log.call(items).results]
 
 
 def tweets(log: ScriptedLog, author: int, count: int) -> list[int]:
@@ -218,9 +172,9 @@ def test_a_reader_behind_the_horizon_takes_a_snapshot_and_serves_on_meanwhile(
         reader.store.cache.fill("seen", Encoded(200, b""), size_bytes=1, read_position=first, made_from=[])
         reader.may_go_on.set()
         eventually(lambda: owner.fetches >= fetches + 2)
-        assert views.tweet(reader.store.replica.reader, first).value is not None
+        assert views.tweet(reader.replica.reader, first).value is not None
         assert reader.follower.readiness() is None
-        outdated = reader.store.replica.path
+        outdated = reader.replica.path
         owner.is_down = False
         reader.wait_for(missed[-1])
         assert reader.store.cache.get("seen") is None
@@ -244,12 +198,12 @@ def test_a_reader_of_a_forked_log_halts_it_and_serves_what_it_has_until_the_new_
         lose(log, lost)
         eventually(lambda: log.redis.hget(keys.META, "halt"))
         assert log.redis.hget(keys.META, "reported") == str(lost[-1]).encode()
-        assert views.tweet(reader.store.replica.reader, lost[-1]).value is not None
+        assert views.tweet(reader.replica.reader, lost[-1]).value is not None
         assert reader.follower.readiness() is None
         epoch = EventLog(log.url).start_epoch(2, fence=1, base_position=owner.position)
         owner.catch_up()
         reader.wait_for(epoch)
-        assert views.tweet(reader.store.replica.reader, lost[-1]).value is None
+        assert views.tweet(reader.replica.reader, lost[-1]).value is None
         assert reader.hashes() == owner.hashes()
     assert reader.served == sorted(reader.served)
 
@@ -265,7 +219,7 @@ def test_a_reader_too_old_for_an_event_stops_before_it_and_says_so(
     with following(log.url, owner, tmp_path / "replica") as reader:
         eventually(lambda: "upgrade" in str(reader.follower.readiness()))
         assert reader.position == prev
-        assert views.tweet(reader.store.replica.reader, prev).value is not None
+        assert views.tweet(reader.replica.reader, prev).value is not None
 
 
 def test_a_reader_goes_on_by_itself_when_redis_is_back(fresh_redis: RedisServer, tmp_path: Path) -> None:
@@ -297,7 +251,7 @@ def test_a_reader_that_starts_while_redis_is_down_serves_the_snapshot(fresh_redi
     fresh_redis.kill()
     with following(log.url, owner, tmp_path / "replica") as reader:
         eventually(lambda: reader.follower.readiness() is None)
-        assert views.user(reader.store.replica.reader, ada).value is not None
+        assert views.user(reader.replica.reader, ada).value is not None
         assert reader.position == ada
     owner.engine.dispose()
 
@@ -306,7 +260,7 @@ def test_a_replica_file_is_removed_with_its_reader(log: ScriptedLog, owner: Owne
     """Nothing of it stays when the process leaves as it should."""
     with following(log.url, owner, tmp_path / "replica") as reader:
         eventually(lambda: reader.follower.readiness() is None)
-        assert reader.store.replica.path.exists()
+        assert reader.replica.path.exists()
     assert not reader.directory.path.exists()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from services.common.database import Database, database_of, open_reader
 from services.common.database.postgresql import PRIVATE_SCHEMA
@@ -14,6 +16,9 @@ from services.common.database.sqlite import private_path
 from tests.support.postgresql_server import PostgresqlServer
 
 USES_POSTGRESQL: Final = os.environ.get("TEST_DATABASE") == "postgresql"
+
+READ_STORE: Final = os.environ.get("TEST_READ_STORE", "replica")
+"""What the readers of systems are told."""
 
 NOTE: Final = "postgresql-url"
 """The file in an owner's directory that names its database, where that is not a SQLite file beside it."""
@@ -46,3 +51,14 @@ def open_private_reader(database: Database) -> Engine:
     if isinstance(database, Path):
         return open_reader(private_path(database))
     return open_reader(database).execution_options(schema_translate_map={None: PRIVATE_SCHEMA})
+
+
+@contextmanager
+def connected(database: Database) -> Iterator[Connection]:
+    """A connection for looking into a database while its owner runs."""
+    engine = open_reader(database)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()

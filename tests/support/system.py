@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import httpx
 
 from services.common.database import Database
-from tests.support.databases import database_in, database_url
+from tests.support.databases import READ_STORE, database_in, database_url
 from tests.support.process import Program, ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.wait import PATIENCE_SECONDS, eventually
@@ -63,7 +63,12 @@ class System:
     def new_reader(self, name: str) -> ServiceProcess:
         """One more read service, not started; append it to ``readers`` to have it waited for and closed."""
         directory = self.directory / name
-        own = {"OWNER_URL": self.owner.url, "REPLICA_DIR": str(directory / "replica")}
+        own = {
+            "READ_STORE": READ_STORE,
+            "OWNER_URL": self.owner.url,
+            "REPLICA_DIR": str(directory / "replica"),
+            "DATABASE_URL": database_url(self.owner_directory),
+        }
         return self._service(name, "services.read", own)
 
     def new_writer(self, name: str) -> ServiceProcess:

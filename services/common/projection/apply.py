@@ -37,12 +37,13 @@ class Touched:
     """What a batch changed, for caches.
 
     ``tweets`` and ``users`` were created or deleted, or have other counters or another profile; of ``authors`` the
-    list of tweets, or a counter in it, changed. The tweets of a deleted user are not named one by one.
+    list of tweets, or a counter in it, changed. ``users_created`` are those whose names were taken.
     """
 
     tweets: set[int] = field(default_factory=set)
     users: set[int] = field(default_factory=set)
     authors: set[int] = field(default_factory=set)
+    users_created: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -56,7 +57,6 @@ class AppliedBatch:
     position: int
     entries: int
     touched: Touched = field(default_factory=Touched)
-    users_created: list[int] = field(default_factory=list)
     dead_letters: list[tuple[Entry, str]] = field(default_factory=list)
     dead_letters_taken: int = 0
     by_type: Counter[str] = field(default_factory=Counter)
@@ -69,15 +69,15 @@ def apply(connection: Connection, entries: Sequence[Entry]) -> AppliedBatch:
     The caller has checked that they continue from the applied position (check_chain). Any database error is a
     bug or a fault of the environment, never a decision: roll back, and stop or retry.
     """
-    decoded = [(entry, _decode(entry)) for entry in entries]
+    pairs = [(entry, decoded(entry)) for entry in entries]
     batch = AppliedBatch(position=entries[-1].position, entries=len(entries))
-    for is_alone, part in groupby(decoded, lambda each: isinstance(each[1], _ALONE)):
+    for is_alone, part in groupby(pairs, lambda each: isinstance(each[1], _ALONE)):
         if is_alone:
             for _, event in part:
                 _apply_alone(connection, batch, event)
         else:
             _apply_part(connection, batch, list(part))
-    _advance(connection, batch, [event.epoch for _, event in decoded if isinstance(event, EpochStarted)])
+    _advance(connection, batch, [event.epoch for _, event in pairs if isinstance(event, EpochStarted)])
     return batch
 
 
@@ -110,7 +110,7 @@ def _replay_dead_letter(connection: Connection, batch: AppliedBatch, event: Dead
     entry = _take_dead_letter(connection, batch, event.position)
     if entry is None:
         return
-    replayed = _decode(entry)
+    replayed = decoded(entry)
     if entry.name == UserCreated.name:
         replayed = Malformed("given_back")  # the name, the e-mail and the credentials: somebody else may have them
     if isinstance(replayed, _ALONE):
@@ -139,7 +139,8 @@ def _delete_account(connection: Connection, batch: AppliedBatch, event: AccountD
     batch.touched.authors |= {event.user_id} | bereft.authors
 
 
-def _decode(entry: Entry) -> Event | Malformed:
+def decoded(entry: Entry) -> Event | Malformed:
+    """The event of an entry, or what is wrong with it."""
     try:
         return events.decode(entry.name, entry.payload)
     except Malformed as malformed:
@@ -173,7 +174,7 @@ def _summarise(rows: Rows, batch: AppliedBatch) -> None:
     touched.tweets |= tweets
     touched.users |= rows.users.added | rows.users.changed
     touched.authors |= {rows.tweets.by_id[tweet_id]["user_id"] for tweet_id in tweets}
-    batch.users_created += sorted(rows.users.added)
+    touched.users_created |= rows.users.added
 
 
 def _advance(connection: Connection, batch: AppliedBatch, epochs: list[int]) -> None:

@@ -35,9 +35,14 @@ def create_tables(connection: Connection) -> None:
         connection.execute(insert(Applied).values(id=1, projection_version=PROJECTION_VERSION))
 
 
+def is_made(connection: Connection) -> bool:
+    """Whether there is a projection of the log, of whichever version."""
+    return inspect(connection).has_table(Applied.__tablename__)
+
+
 def applied(connection: Connection) -> AppliedState:
     """What this copy holds. Raises StorageUnfit if another projection version made it, or none at all."""
-    if not inspect(connection).has_table(Applied.__tablename__):
+    if not is_made(connection):
         raise StorageUnfit("this file holds no projection of the log")
     columns = [col(getattr(Applied, name)) for name in AppliedState.__slots__]
     state = AppliedState(*connection.execute(select(*columns)).one())

@@ -17,7 +17,7 @@ from services.common.projection.rows import TOMBSTONE
 
 
 class Bereft(NamedTuple):
-    """Who and what now has other counters: users, tweets, and the authors of these."""
+    """Who and what is gone or has other counters: users, tweets, and the authors of these."""
 
     users: set[int]
     tweets: set[int]
@@ -37,10 +37,11 @@ def delete_account(connection: Connection, user_id: int) -> Bereft | None:
     is_part = or_(col(Follow.follower_id) == user_id, col(Follow.followee_id) == user_id)
     connection.execute(delete(Follow).where(is_part))
     parents = _count_replies_down(connection, user_id)
-    tweets = update(Tweet).where(col(Tweet.user_id) == user_id, NOT_DELETED)
-    connection.execute(tweets.values(TOMBSTONE))
+    is_hers = (col(Tweet.user_id) == user_id, NOT_DELETED)
+    tweets = set(connection.execute(select(col(Tweet.id)).where(*is_hers)).scalars())
+    connection.execute(update(Tweet).where(*is_hers).values(TOMBSTONE))
     connection.execute(delete(User).where(col(User.id) == user_id))
-    return Bereft(followees | followers, set(parents), set(parents.values()))
+    return Bereft(followees | followers, tweets | parents.keys(), set(parents.values()))
 
 
 def _count_down(connection: Connection, counter: Any, others: Mapped[int], own: Mapped[int], user_id: int) -> set[int]:

@@ -57,7 +57,7 @@ class EntityRows:
         """Read the rows with these ids: the columns that events can change, and ``also``."""
         names = (*self._columns, *also)
         columns = [getattr(self._table, name) for name in names]
-        for ids in _chunks(wanted):
+        for ids in chunks(wanted):
             for row in connection.execute(select(*columns).where(columns[0].in_(ids))):
                 self.by_id[row[0]] = dict(zip(names, row, strict=True))
 
@@ -107,7 +107,7 @@ class PairRows:
     def load(self, connection: Connection, wanted: Collection[Pair]) -> None:
         """Read the rows with these keys."""
         key = tuple_(*self._columns[:2])
-        for pairs in _chunks(wanted):
+        for pairs in chunks(wanted):
             for row in connection.execute(select(*self._columns).where(key.in_(pairs))):
                 self._before[row[0], row[1]] = row[2]
         self.positions = dict(self._before)
@@ -143,7 +143,7 @@ class Rows:
         self.likes.load(connection, wanted.likes)
         self.retweets.load(connection, wanted.retweets)
         self.follows.load(connection, wanted.follows)
-        for names in _chunks(wanted.names):
+        for names in chunks(wanted.names):
             taken = select(col(User.username_lower)).where(col(User.username_lower).in_(names))
             self.names.update(connection.execute(taken).scalars())
 
@@ -165,7 +165,8 @@ class Rows:
         self.tweets.load(connection, wanted, "user_id", "in_reply_to_id", "deleted")
 
 
-def _chunks(keys: Collection[Key]) -> Iterator[list[Key]]:
+def chunks(keys: Collection[Key]) -> Iterator[list[Key]]:
+    """The keys, in lists that fit into one query."""
     remaining = iter(keys)
     while some := list(islice(remaining, _KEYS_PER_QUERY)):
         yield some

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from sqlalchemy import CompoundSelect, Engine, Select, select
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
 from services.common.database import is_environment_fault, paramstyle
@@ -30,7 +31,12 @@ class Reader:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._checked_out = engine.raw_connection()
+        try:
+            self._checked_out = engine.raw_connection()
+        except DBAPIError as error:
+            if is_environment_fault(error):
+                raise StoreUnavailable(str(error.orig)) from error
+            raise
         self._connection: Any = self._checked_out.driver_connection
         dialect: Any = type(engine.dialect)
         self._dialect = dialect(paramstyle=paramstyle(engine))
@@ -67,6 +73,11 @@ class Reader:
 
     def close(self) -> None:
         """Give the connection back to the engine."""
+        self._checked_out.close()
+
+    def discard(self) -> None:
+        """Close the connection, which nobody may use again."""
+        self._checked_out.invalidate()
         self._checked_out.close()
 
     def _run(self, text: str, parameters: dict[str, object]) -> list[Row]:
