@@ -14,6 +14,7 @@ from services.cli.dead_letters import dead_letters_app
 from services.cli.demo.command import demo
 from services.cli.dev.command import dev
 from services.cli.doctor.command import doctor
+from services.cli.export import export
 from services.cli.importing.command import import_
 from services.cli.rebuild import rebuild
 from services.cli.restore import restore
@@ -28,7 +29,7 @@ from services.common.telemetry import configure_logging
 HELP: Final = """Run the system on this machine, load it, look into it and check it.
 
 Exit codes: 0 done; 1 not done, or what was compared differs; 2 wrong usage; 3 something needed does not answer;
-130 interrupted.
+130 interrupted. That of doctor is the number of findings that need action.
 """
 
 
@@ -52,11 +53,11 @@ app = typer.Typer(
     help=HELP,
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(dev)
 app.command("import")(import_)
+app.command()(export)
 app.command()(demo)
 app.command("log")(show_log)
 app.command()(doctor)

@@ -61,7 +61,7 @@ def run_verification(system: System) -> Verification:
     started = time.monotonic()
     with TemporaryDirectory(prefix="twitter-verify-") as directory, progress() as bar:
         found, rebuilt = Path(directory) / "found.db", Path(directory) / "rebuilt.db"
-        entries = _copy(system, found)
+        entries = copy_of_the_database(system, found)
         applying = bar.add_task("entries applied", total=entries.entries)
         with closing(EventLog(system.redis_url)) as log:
             batches = whole_log(system.archive_dir, log, entries.position)
@@ -71,7 +71,7 @@ def run_verification(system: System) -> Verification:
     return Verification(entries.position, entries.entries, round(time.monotonic() - started, 3), tables)
 
 
-def _copy(system: System, target: Path) -> projection.AppliedState:
+def copy_of_the_database(system: System, target: Path) -> projection.AppliedState:
     """A copy of the owner's database: from the owner, or a copy made here when it is down."""
     try:
         fetch_snapshot(system.owner_url, target)
@@ -81,7 +81,7 @@ def _copy(system: System, target: Path) -> projection.AppliedState:
                 f"{error}, and there is no {system.database}: start the db-updater, or set OWNER_URL or DATABASE_URL",
                 UNAVAILABLE,
             ) from error
-        say(f"{error}: its database {shown(system.database)} is compared instead")
+        say(f"{error}: its database {shown(system.database)} is copied instead")
         snapshot.make(system.database, target)
     engine = open_reader(target)
     try:

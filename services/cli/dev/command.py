@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -46,6 +45,10 @@ def dev(
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(help="Lowest level that is shown.")
     ] = "info",
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print where everything is as JSON, a line when it changes; logs go to stderr."),
+    ] = False,
 ) -> None:
     """Start the whole system on this machine and show its logs; Ctrl-C stops it.
 
@@ -65,26 +68,26 @@ def dev(
             secrets=keep_secrets(data_dir / "keys"),
             log_level=log_level,
         )
-        asyncio.run(_supervise(plan, data_dir))
+        asyncio.run(_supervise(plan, data_dir, as_json=as_json))
 
 
 class _Terminal(Console):
     """Where the logs go. When nobody reads them any more (``twitter dev | head``), it asks for a stop."""
 
-    def __init__(self, stop_requested: asyncio.Event) -> None:
-        super().__init__(highlight=False, soft_wrap=True)
+    def __init__(self, stop_requested: asyncio.Event, *, is_stderr: bool) -> None:
+        super().__init__(highlight=False, soft_wrap=True, stderr=is_stderr)
         self._stop_requested = stop_requested
 
     def on_broken_pipe(self) -> None:
         """Say no more, not even at exit."""
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
         self._stop_requested.set()
 
 
-async def _supervise(plan: Plan, data_dir: Path) -> None:
+async def _supervise(plan: Plan, data_dir: Path, *, as_json: bool) -> None:
     stop_requested = asyncio.Event()
-    console = _Terminal(stop_requested)
+    console = _Terminal(stop_requested, is_stderr=as_json)
     is_first_change = True
 
     def say(name: str, what: str) -> None:
@@ -99,8 +102,11 @@ async def _supervise(plan: Plan, data_dir: Path) -> None:
 
     def on_change() -> None:
         nonlocal is_first_change
-        write_state(data_dir, msgspec.structs.replace(plan.state, pids=supervisor.pids))
-        if is_first_change:
+        state = msgspec.structs.replace(plan.state, pids=supervisor.pids)
+        write_state(data_dir, state)
+        if as_json:
+            typer.echo(msgspec.json.encode(state))
+        elif is_first_change:
             _greet(console, plan, data_dir)
         is_first_change = False
 

@@ -49,7 +49,7 @@ def import_(
 ) -> None:
     """Load users, follows and tweets through the public API, each once.
 
-    CSV files name their columns: username,email[,password] or follower,followee or username,content or
+    CSV files name their columns: username[,email[,password]] or follower,followee or username,content or
     user_id,content. NDJSON rows have the same fields, and "type": "user", "follow" or "tweet" if they differ.
     Interrupt it at any time: the same command goes on where it stopped. Exit code 1 if rows were refused.
     """

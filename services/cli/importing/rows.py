@@ -23,14 +23,14 @@ from services.cli.errors import USAGE, CommandFailed
 Kind = Literal["user", "follow", "tweet"]
 KINDS: Final[tuple[Kind, ...]] = ("user", "follow", "tweet")
 
-CSV_COLUMNS: Final = "username,email[,password] | follower,followee | username,content | user_id,content"
+CSV_COLUMNS: Final = "username[,email[,password]] | follower,followee | username,content | user_id,content"
 
 
 class UserRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An account to create."""
+    """An account to create; without an address it gets one that is nobody's."""
 
     username: str
-    email: str
+    email: str | None = None
     password: str | None = None
 
 
@@ -185,7 +185,7 @@ def _kind_of(names: Any) -> Kind | None:
         return "tweet"
     if "follower" in names and "followee" in names:
         return "follow"
-    return "user" if "username" in names and "email" in names else None
+    return "user" if "username" in names else None
 
 
 def _edge_rows(path: Path, known: set[str]) -> _Lines:
@@ -201,7 +201,7 @@ def _edge_rows(path: Path, known: set[str]) -> _Lines:
         for username in pair:
             if username not in known:
                 known.add(username)
-                yield path, line, UserRow(username, f"{username}@example.com")
+                yield path, line, UserRow(username)
         yield path, line, FollowRow(pair[0], pair[1])
         yield path, line, FollowRow(pair[1], pair[0])
 
