@@ -73,7 +73,9 @@ def list_letters(
 
 @dead_letters_app.command()
 def show(
-    position: Annotated[int, typer.Argument(min=1)], data_dir: DataOption = DATA_DIR, as_json: JsonOption = False
+    position: Annotated[int, typer.Argument(min=1, help="As `list` shows it.")],
+    data_dir: DataOption = DATA_DIR,
+    as_json: JsonOption = False,
 ) -> None:
     """Show a dead letter with its payload."""
     letter = _letter(find_system(data_dir), position)
