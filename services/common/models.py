@@ -151,6 +151,15 @@ class KeptAnswer(Private, table=True):
     position: int = Field(index=True, sa_type=BIG)
 
 
+class HeldName(Private, table=True):
+    """The name, in lower case, of an account that was deleted at ``position``: nobody can take it for a while."""
+
+    __tablename__ = "held_names"
+
+    username_lower: str = Field(primary_key=True)
+    position: int = Field(sa_type=BIG)
+
+
 class Credential(Private, table=True):
     """What a user gave in confidence; copied from ``cred:{user}``, never in an event or a replica.
 

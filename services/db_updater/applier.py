@@ -36,7 +36,7 @@ from services.common.log.client import EventLog, compare_fence
 from services.common.log.entry import Entry
 from services.common.projection import AppliedBatch
 from services.db_updater.metrics import OwnerMetrics
-from services.db_updater.private import accounts_in
+from services.db_updater.private import accounts_in, usernames_in
 from services.db_updater.volume import Volume
 
 _logger = structlog.get_logger()
@@ -147,6 +147,7 @@ class Applier:
         entries = [*entries, *self._volume.replayed(entries)]
         kept = accounts_in(entries, UserCreated, UserUpdated, TokensRevoked, UserSuspended, UserReinstated)
         deleted = accounts_in(entries, AccountDeleted)
+        private.hold_names(self._names_of_deleted(entries))
         private.forget(deleted)
         private.answers.save(entries)
         if kept:
@@ -154,6 +155,14 @@ class Applier:
             private.save({user: held for user, held in found.items() if held.position <= up_to_position})
         if accounts_in(entries, AccountDeleted, UserUpdated):
             private.purge()
+
+    def _names_of_deleted(self, entries: Sequence[Entry]) -> dict[str, int]:
+        """The names that accounts leave here, in lower case, and where."""
+        deleted = {user_id: entry.position for entry in entries for user_id in accounts_in([entry], AccountDeleted)}
+        if not deleted:
+            return {}
+        names = usernames_in(entries) | self._volume.usernames_of(deleted)
+        return {names[user_id].lower(): position for user_id, position in deleted.items() if user_id in names}
 
     def _report(self, batch: AppliedBatch, seconds: float) -> None:
         self._metrics.batch_entries.observe(batch.entries)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select
 from sqlmodel import col
 
 from services.common.database import Database, open_private_writer, purge
 from services.common.events import Event, Malformed, UserCreated, decode
-from services.common.ids import BEGINNING
-from services.common.log.append import AccountEvent
+from services.common.ids import BEGINNING, position_at, unix_ms_of
+from services.common.log.append import NAME_HELD_SECONDS, AccountEvent
 from services.common.log.client import StoredCredential
 from services.common.log.entry import Entry
-from services.common.models import Credential, Private
+from services.common.models import Credential, HeldName, Private
 from services.db_updater.idempotency import KeptAnswers
 
 
@@ -61,6 +61,23 @@ class PrivateTables:
         with self._engine.begin() as connection:
             return {row[0]: StoredCredential(*row[1:]) for row in connection.execute(statement)}
 
+    def hold_names(self, names: Mapping[str, int]) -> None:
+        """Keep names, in lower case, of accounts deleted at these positions; forget those that are free by then."""
+        if not names:
+            return
+        free_position = position_at(unix_ms_of(max(names.values())) - NAME_HELD_SECONDS * 1000)
+        gone = or_(col(HeldName.username_lower).in_(names), col(HeldName.position) < free_position)
+        with self._engine.begin() as connection:
+            connection.execute(delete(HeldName).where(gone))
+            rows = [{"username_lower": name, "position": position} for name, position in names.items()]
+            connection.execute(insert(HeldName), rows)
+
+    def held_names(self) -> dict[str, int]:
+        """The names of deleted accounts, and where these were deleted."""
+        statement = select(col(HeldName.username_lower), col(HeldName.position))
+        with self._engine.begin() as connection:
+            return {row.username_lower: row.position for row in connection.execute(statement)}
+
     def user_ids(self, users_max: int) -> Iterator[list[int]]:
         """Everybody of whom something is kept, in lists of at most ``users_max``."""
         last_id = 0
@@ -95,6 +112,12 @@ def accounts_in(entries: Sequence[Entry], *event_types: type[AboutAccount]) -> l
     names = {event_type.name for event_type in event_types}
     found = ((entry.position, _event_of(entry)) for entry in entries if entry.name in names)
     return [_account_of(event, position) for position, event in found if isinstance(event, AboutAccount)]
+
+
+def usernames_in(entries: Sequence[Entry]) -> dict[int, str]:
+    """The names of the accounts that these entries create."""
+    created = ((entry, _event_of(entry)) for entry in entries if entry.name == UserCreated.name)
+    return {event.id or entry.position: event.username for entry, event in created if isinstance(event, UserCreated)}
 
 
 def _event_of(entry: Entry) -> Event | None:

@@ -173,6 +173,7 @@ class Recovery:
             private.forget(self._volume.absent_users(user_ids))
         self._log.check_fence(self._applier.fence)
         self._log.forget_accounts()
+        self._log.hold_names(private.held_names())
         for usernames in self._volume.usernames(self._batch_entries_max):
             self._log.check_fence(self._applier.fence)
             self._log.write_accounts(usernames, private.credentials(list(usernames)))

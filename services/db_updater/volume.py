@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Lock
@@ -127,6 +127,12 @@ class Volume:
                 return
             yield {row.id: row.username for row in rows}
             last_id = rows[-1].id
+
+    def usernames_of(self, user_ids: Collection[int]) -> dict[int, str]:
+        """The names of those of these users that exist."""
+        statement = select(col(User.id), col(User.username)).where(col(User.id).in_(user_ids))
+        with self._engine.begin() as connection:
+            return {row.id: row.username for row in connection.execute(statement)}
 
     def absent_users(self, user_ids: Sequence[int]) -> list[int]:
         """Those of these users that do not exist."""

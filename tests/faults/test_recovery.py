@@ -13,8 +13,8 @@ from services.common import keys
 from services.common.database import private_path
 from services.common.errors import FenceLost, LogForked, StorageUnfit
 from services.common.events import AccountDeleted, TweetCreated, UserReinstated, UserSuspended, UserUpdated
-from services.common.ids import entry_id
-from services.common.log.append import AppendItem, CredentialChange
+from services.common.ids import entry_id, position_at, unix_ms_of
+from services.common.log.append import NAME_HELD_SECONDS, AppendItem, CredentialChange
 from services.common.log.client import EventLog
 from services.common.log.subscription import Subscription
 from services.db_updater.applier import Step
@@ -238,16 +238,45 @@ def test_a_suspended_account_stays_suspended(tmp_path: Path, redis_server: Redis
     assert (barred, type(free)) == ("account_suspended", int)
 
 
-def test_name_of_a_deleted_account_stays_held(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
-    """No row says so any more: what Redis still knows of it is kept."""
+@pytest.mark.parametrize("is_emptied", [False, True])
+def test_name_of_a_deleted_account_stays_held(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog, is_emptied: bool
+) -> None:
+    """No public row says so any more: the owner has kept for how long."""
     with following(tmp_path, redis_server.url) as owner:
         owner.wait_until_ready()
         ada, bob = append(log, user("ada"), user("bob"))
         owner.wait_until_applied(append(log, AppendItem(AccountDeleted(user_id=ada)))[0])
-        log.halt("a test", 0)
+        (cyd,) = append(log, user("Cyd"))
+        owner.wait_until_applied(append(log, AppendItem(AccountDeleted(user_id=cyd)))[0])
+        with redis_server.client() as redis:
+            held = [redis.get("name:ada"), redis.get("name:cyd")]
+        if is_emptied:
+            redis_server.flush()
+        else:
+            log.halt("a test", 0)
         owner.wait_until_epoch(2)
-        assert log.append([user("ada"), user("bob")]).results == ["username_taken", "username_taken"]
+        assert log.append([user("ada"), user("bob"), user("CYD")]).results == ["username_taken"] * 3
+        with redis_server.client() as redis:
+            assert [redis.get("name:ada"), redis.get("name:cyd")] == held
     assert list(credentials(tmp_path)) == [bob]
+
+
+def test_names_are_held_of_accounts_that_came_and_went_in_one_batch_and_forgotten_when_free(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """The owner was away all the while; a month later, by the log, the name is nobody's."""
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+    (ada,) = append(log, user("ada"))
+    (gone,) = append(log, AppendItem(AccountDeleted(user_id=ada)))
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_applied(gone)
+        private = owner.volume.private
+        assert private.held_names() == {"ada": gone}
+        later = position_at(unix_ms_of(gone) + NAME_HELD_SECONDS * 1000 + 1)
+        private.hold_names({"bob": later})
+        assert private.held_names() == {"bob": later}
 
 
 def test_private_data_of_accounts_that_are_lost_is_forgotten(

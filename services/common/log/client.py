@@ -16,9 +16,10 @@ from redis.retry import Retry
 from services.common import events, keys
 from services.common.errors import FenceLost, InvariantError, LogForked, LogUnavailable
 from services.common.events import EpochStarted
-from services.common.ids import entry_id, position_from_entry_id
+from services.common.ids import entry_id, position_from_entry_id, unix_ms_of
 from services.common.log.append import (
     KEYS,
+    NAME_HELD_SECONDS,
     REFUSALS,
     SCRIPT,
     AppendCall,
@@ -308,6 +309,13 @@ class EventLog:
                     )
                     if gone := found if prefix != keys.NAME_PREFIX else self._held_by_somebody(found):
                         self._redis.unlink(*gone)
+
+    def hold_names(self, names: Mapping[str, int]) -> None:
+        """Let nobody take names, in lower case, that accounts left at these positions, until they are free."""
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            for name, position in names.items():
+                pipe.set(f"{keys.NAME_PREFIX}{name}", f"-{unix_ms_of(position) + NAME_HELD_SECONDS * 1000}")
+            pipe.execute()
 
     def write_accounts(self, usernames: Mapping[int, str], credentials: Mapping[int, StoredCredential]) -> None:
         """Write the names of users and what is kept in confidence of them, as append.lua does; repeatable."""
