@@ -96,11 +96,17 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
             lookups = await stack.enter_async_context(aclosing(CredentialLookups(settings.redis_url)))
             app.state.logins = Logins(authentication, lookups, credentials, head=lambda: view.head)
             existence = Existence(ReadService(client, clock).find, metrics=existence_metrics)
-            watch.on_epoch = existence.forget_all
+            authors = Authors(existence)
+
+            def forget_all() -> None:
+                existence.forget_all()
+                authors.forget_all()
+
+            watch.on_epoch = forget_all
             app.state.handlers = Handlers(
                 commit.append,
                 existence=existence,
-                authors=Authors(existence),
+                authors=authors,
                 credentials=credentials,
                 claims=Claims(settings.email_hash_key),
             )

@@ -9,35 +9,56 @@ from typing import Final
 import msgspec
 
 from services.common.shapes import UserView
-from services.write.existence import Existence, Kind
+from services.write.existence import Existence, Finding, Kind, Verdict
 
-FRESH_SECONDS: Final = 3.0
-"""How long an author's counters may lag in the answer to a new tweet; the read service is exact."""
+FRESH_SECONDS: Final = 10.0
+"""How old a view may be before it is asked for again, beside the tweet and not before it."""
+
+KEPT_SECONDS: Final = 60.0
+"""How much an author's counters may lag in the answer to a new tweet; the read service is exact."""
 
 AUTHORS_MAX: Final = 10_000
 
 
 class Authors:
-    """Views of authors, a few seconds old at most, else from the read service."""
+    """Views of authors. Only one that is unknown here, or too old to be shown, is waited for."""
 
     def __init__(self, existence: Existence, *, authors_max: int = AUTHORS_MAX) -> None:
         self._existence = existence
         self._authors_max = authors_max
         self._views: OrderedDict[int, tuple[float, UserView]] = OrderedDict()
+        self._refreshes: dict[int, asyncio.Task[None]] = {}
 
     def remember(self, view: UserView) -> None:
         """Note how a user looks now."""
-        self._views[view.id] = (asyncio.get_running_loop().time() + FRESH_SECONDS, view)
+        self._views[view.id] = (asyncio.get_running_loop().time(), view)
         self._views.move_to_end(view.id)
         if len(self._views) > self._authors_max:
             self._views.popitem(last=False)
 
+    def forget_all(self) -> None:
+        """Show nobody from memory any more: the log lost entries."""
+        self._views.clear()
+
     async def view(self, user_id: int) -> UserView | None:
         """The author, None if nobody can say now. Raises the 404 if she provably does not exist."""
-        fresh_until, view = self._views.get(user_id, (0.0, None))
-        if view is not None and asyncio.get_running_loop().time() < fresh_until:
-            return view
-        finding = await self._existence.find(Kind.USER, user_id)
+        seen_at, view = self._views.get(user_id, (0.0, None))
+        age_seconds = asyncio.get_running_loop().time() - seen_at
+        if view is None or age_seconds > KEPT_SECONDS:
+            return self._note(user_id, await self._existence.find(Kind.USER, user_id))
+        if age_seconds > FRESH_SECONDS and user_id not in self._refreshes:
+            self._refreshes[user_id] = asyncio.create_task(self._refresh(user_id))
+        return view
+
+    async def _refresh(self, user_id: int) -> None:
+        try:
+            self._note(user_id, await self._existence.look(Kind.USER, user_id))
+        finally:
+            del self._refreshes[user_id]
+
+    def _note(self, user_id: int, finding: Finding) -> UserView | None:
+        if finding.verdict is Verdict.ABSENT:
+            self._views.pop(user_id, None)
         if not finding.body:
             return None
         view = msgspec.json.decode(finding.body, type=UserView)

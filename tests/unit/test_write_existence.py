@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from services.common.errors import ClientError
 from services.common.ids import FIXTURE_ID_MAX, POSITION_MAX, position_at
 from services.common.shapes import UserView
-from services.write.authors import FRESH_SECONDS, Authors
+from services.write.authors import FRESH_SECONDS, KEPT_SECONDS, Authors
 from services.write.clocks import TrustedClock
 from services.write.existence import UNKNOWN, Existence, Finding, Kind, ReadService, Verdict
 from services.write.metrics import ExistenceMetrics
@@ -184,6 +184,13 @@ async def test_what_is_known_is_bounded_and_forgets_the_least_used() -> None:
     assert find.questions == [(Kind.TWEET, 2)]
 
 
+def in_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let the clock of the event loop be so much later, and stand still."""
+    loop = asyncio.get_running_loop()
+    later = loop.time() + seconds
+    monkeypatch.setattr(loop, "time", lambda: later)
+
+
 async def test_an_author_is_looked_up_once_in_a_few_seconds() -> None:
     """Her counters may be that old in the answer to a tweet."""
     find = FakeFind(Finding(Verdict.EXISTS, ADA_JSON))
@@ -192,17 +199,46 @@ async def test_an_author_is_looked_up_once_in_a_few_seconds() -> None:
     assert len(find.questions) == 1
 
 
-async def test_an_author_is_looked_up_again_when_her_view_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a view that cannot be renewed is not used on."""
-    find = FakeFind(Finding(Verdict.EXISTS, ADA_JSON))
+async def test_a_view_that_is_not_fresh_is_renewed_beside_the_tweets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the reader, and many tweets ask it once."""
+    find = FakeFind(Finding(Verdict.EXISTS, ADA_JSON), is_held=True)
     authors = Authors(existence_of(find))
-    await authors.view(ADA.id)
-    loop = asyncio.get_running_loop()
-    later = loop.time() + FRESH_SECONDS
-    monkeypatch.setattr(loop, "time", lambda: later)
-    find.finding = UNKNOWN
+    old = UserView(ADA.id, "ada", ADA.created_at, 1, 1)
+    authors.remember(old)
+    in_seconds(monkeypatch, FRESH_SECONDS + 1)
+    assert [await authors.view(ADA.id) for _ in range(3)] == [old] * 3
+    find.go.set()
+    await asyncio.gather(*authors._refreshes.values())
+    assert [await authors.view(ADA.id) for _ in range(3)] == [ADA] * 3
+    assert len(find.questions) == 1
+
+
+async def test_a_view_that_cannot_be_renewed_is_shown_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the reader is silent it may have changed by more than anybody wants to see."""
+    find = FakeFind(UNKNOWN)
+    authors = Authors(existence_of(find))
+    authors.remember(ADA)
+    in_seconds(monkeypatch, KEPT_SECONDS - 1)
+    assert await authors.view(ADA.id) == ADA
+    await asyncio.gather(*authors._refreshes.values())
+    in_seconds(monkeypatch, 2)
     assert await authors.view(ADA.id) is None
-    assert len(find.questions) == 2
+
+
+@pytest.mark.parametrize("is_absent", [True, False])
+async def test_an_author_who_is_gone_is_not_shown_from_memory(monkeypatch: pytest.MonkeyPatch, is_absent: bool) -> None:
+    """Once the reader has said so, or the log has lost entries, she is asked about anew."""
+    find = FakeFind(Finding(Verdict.ABSENT))
+    authors = Authors(existence_of(find))
+    authors.remember(ADA)
+    if is_absent:
+        in_seconds(monkeypatch, FRESH_SECONDS + 1)
+        assert await authors.view(ADA.id) == ADA
+        await asyncio.gather(*authors._refreshes.values())
+    else:
+        authors.forget_all()
+    with pytest.raises(ClientError, match="User not found"):
+        await authors.view(ADA.id)
 
 
 async def test_an_author_who_provably_does_not_exist_is_a_404() -> None:

@@ -19,7 +19,7 @@ async def create_tweet(
 ) -> Response:
     """Publish a tweet, perhaps in reply to one or quoting one.
 
-    ``user`` is the author with counters at most a few seconds old. It is null where the read service could not be
+    ``user`` is the author with counters at most a minute old. It is null where the read service could not be
     asked in time: the tweet exists all the same.
     """
     return created(request, await handlers.create_tweet(command, actor_of(holder, command.user_id), key))
