@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 
+from services.common.auth.errors import RefusalCode
 from services.common.log.append import REFUSALS
 from tests.support.system import System
 
@@ -52,10 +54,44 @@ def test_every_error_code_is_on_the_api_page() -> None:
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "services").rglob("*.py"))
     codes = set(re.findall(r'(?:ClientError|problem_response)\(\s*\d{3}, "([a-z_]+)"', source))
     codes |= set(re.findall(r'^    code = "([a-z_]+)"', source, re.MULTILINE))
-    codes |= set(REFUSALS)
+    codes |= set(REFUSALS) | set(get_args(RefusalCode))
+    append = (ROOT / "services" / "common" / "log" / "scripts" / "append.lua").read_text(encoding="utf-8")
+    codes |= set(re.findall(r"why = '(\w+)'", append)) - {"id_taken"}  # only of fixtures, which no client makes
     assert {"tweet_not_found", "outcome_unknown", "not_started", "position_not_reached"} <= codes
     internal = {"unavailable"}  # the root of the family; every member has a code of its own
     assert not {code for code in codes - internal if f"`{code}`" not in API}
+
+
+def test_every_header_is_on_the_api_page() -> None:
+    """Those that the code reads or writes by name."""
+    packages = ("common/web", "common/auth", "read", "write", "db_updater")
+    paths = [path for package in packages for path in (ROOT / "services" / package).rglob("*.py")]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    named = re.findall(r'"((?:[A-Z][A-Za-z]*-)+[A-Z][A-Za-z0-9]*|ETag|Vary|Link|Allow)"', source)
+    named += re.findall(r'b"((?:[a-z]+-)+[a-z]+|etag|vary|link|ratelimit)"', source)
+    headers = {name.lower() for name in named} - {"no-cache", "no-store"}  # values of Cache-Control
+    assert {"x-log-position", "retry-after", "idempotency-key", "www-authenticate", "etag", "link"} <= headers
+    assert not {name for name in headers if f"`{name}`" not in API.lower()}
+
+
+def test_no_answer_has_a_header_that_the_api_page_lacks(running: System) -> None:
+    """Of good and bad requests; what every HTTP server sends apart."""
+    everybodys = {"date", "server", "connection", "transfer-encoding"}
+    created = running.create_user("headers_of_answers")
+    read, write = running.readers[0].http, running.writers[0].http
+    answers = [created, write.post("/users", content=b"{"), write.post("/auth/revoke"), write.put("/users")]
+    paths = (
+        "/",
+        "/users/me",
+        f"/users/{created.json()['id']}",
+        "/users/1/tweets?limit=0",
+        "/tweets/1",
+        "/healthz/ready",
+    )
+    answers += [read.get(path) for path in paths] + [running.owner.http.get("/internal/snapshot")]
+    headers = {name.lower() for answer in answers for name in answer.headers} - everybodys
+    assert len(headers) >= 8
+    assert not {name for name in headers if f"`{name}`" not in API.lower()}
 
 
 def test_metrics_answer_on_a_port_of_their_own(running: System) -> None:
