@@ -393,6 +393,23 @@ def test_home_finds_earlier_appearances_from_the_cheaper_side(database: Database
     assert [item.id for items in walked for item in items] == [often, once]
 
 
+def test_home_is_made_of_those_followed_last_and_costs_no_more_for_others(database: Database) -> None:
+    """Whom one followed before FOLLOWED_MAX others has no place there, neither for tweets nor for retweets."""
+    me, forgotten, *others = database.users(*(f"user{number}" for number in range(home_timeline.FOLLOWED_MAX + 2)))
+    database.add(*(UserFollowed(follower_id=me, followee_id=followee) for followee in [forgotten, *others]))
+    first, _, last, own = database.add(
+        *(TweetCreated(user_id=author, content="hello") for author in (others[0], forgotten, others[-1], me))
+    )
+    database.add(TweetRetweeted(tweet_id=first, user_id=forgotten))
+
+    def shown() -> list[int]:
+        return [item.id for page in pages(lambda window: views.home(database.reader, me, window), 1) for item in page]
+
+    assert shown() == [own, last, first]
+    database.add(UserUnfollowed(follower_id=me, followee_id=others[5]))
+    assert shown()[0] == first  # there is a place for the forgotten one again
+
+
 def test_a_home_page_full_of_repetitions_is_cut_short_and_goes_on(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -428,7 +445,7 @@ def test_no_view_reads_more_rows_than_it_needs(database: Database) -> None:
 
 
 INDEXES_OF_WHAT_IS_SHOWN: Final = ("tweets_by_author", "tweets_by_parent", "likes_by_tweet", "retweets_by_tweet")
-ALLOWED_SCANS = {"SCAN applied", "SCAN authors", "SCAN CONSTANT ROW"}
+ALLOWED_SCANS = {"SCAN applied", "SCAN authors", "SCAN followed", "SCAN CONSTANT ROW"}
 
 
 def plans_of(reader: Reader) -> Iterator[tuple[str, list[str]]]:

@@ -117,9 +117,14 @@ def _membership(networks: str) -> Callable[[str], bool]:
     return contains
 
 
+@lru_cache
+def _policy(limit: Limit) -> tuple[bytes, Header]:
+    """The name, and the field that is in every answer."""
+    name = limit.name.encode()
+    return name, (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (name, limit.quota, limit.window_seconds))
+
+
 def _fields(limit: Limit, admission: Admission) -> list[Header]:
-    name, _, remaining, reset_seconds = limit.name.encode(), *admission
-    return [
-        (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (name, limit.quota, limit.window_seconds)),
-        (b"ratelimit", b'"%s";r=%d;t=%d' % (name, remaining, reset_seconds)),
-    ]
+    name, policy = _policy(limit)
+    _, remaining, reset_seconds = admission
+    return [policy, (b"ratelimit", b'"%s";r=%d;t=%d' % (name, remaining, reset_seconds))]
