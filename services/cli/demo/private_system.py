@@ -14,7 +14,7 @@ from services.cli.dev.state import DevState
 # What could lead the private system to somebody's real data.
 FOREIGN: Final = (
     "REDIS_URL", "CACHE_URL", "DATABASE_URL", "READ_SERVICE_URL", "WRITE_SERVICE_URL", "OWNER_URL", "DATA_DIR",
-    "ARCHIVE_DIR", "SNAPSHOT_DIR", "REPLICA_DIR", "EMAIL_HASH_KEY", "AUTH_REQUIRED",
+    "VOLUME_DIR", "ARCHIVE_DIR", "SNAPSHOT_DIR", "BACKUP_DIR", "REPLICA_DIR", "EMAIL_HASH_KEY", "AUTH_REQUIRED",
     "AUTH_KEYS_FILE",
 )  # fmt: skip
 
