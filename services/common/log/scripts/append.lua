@@ -54,6 +54,7 @@ end
 -- gone with all before them.
 local function has_lost_entries()
   if seen >= head then return seen > head end
+  if seen == 0 then return false end -- below all entries Redis would walk through every one of them
   local newest = redis.call('XREVRANGE', stream, entry_id(seen), '-', 'COUNT', 1)[1]
   return newest and newest[1] ~= entry_id(seen)
 end
