@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import aliased
@@ -357,6 +357,7 @@ def test_a_batch_says_what_it_touched(copy: Engine) -> None:
 @pytest.mark.timeout(300)
 @settings(max_examples=60, deadline=None)
 @given(logs, st.sampled_from([1, 3, 1000]))
+@example([*conversation, TweetDeleted(tweet_id=12, user_id=BOB)], 1)
 def test_who_only_reads_the_rows_learns_at_least_what_applying_has_touched(
     records: list[Event | tuple[str, bytes]], batch_entries: int
 ) -> None:
