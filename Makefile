@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-faults test-stores test-charts check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-faults test-stores test-charts e2e check lint types fmt docs lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Create or update the virtual environment (every target does it when needed)
 	@script/setup
@@ -52,6 +52,9 @@ test-stores: setup ## Run the tests of the API on shared readers over PostgreSQL
 	TEST_READ_STORE=shared $(PYTEST) $(API_TESTS) $(ARGS)
 	TEST_READ_STORE=shared TEST_DATABASE=postgresql $(PYTEST) $(API_TESTS) tests/contract/test_openapi.py \
 		tests/integration/test_accounts.py tests/faults/test_owner_crashes.py $(ARGS)
+
+e2e: setup ## Build the images and run the tests on a real cluster: KUBECONFIG's, or the developers' test cluster
+	tests/e2e/run $(BIN)/python $(ARGS)
 
 check: lint types ## Run every check that needs no test: lint and types
 

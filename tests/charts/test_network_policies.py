@@ -7,18 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.charts.arrows import ARROWS
 from tests.charts.rendering import Manifest, Renderer, default_values, of_kind, pods, selects
 
-ARROWS = {
-    ("anybody", "edge", 8080),
-    ("edge", "read-service", 8000),
-    ("edge", "write-service", 8001),
-    ("write-service", "read-service", 8000),
-    ("read-service", "db-updater", 8002),
-    ("read-service", "redis", 6379),
-    ("write-service", "redis", 6379),
-    ("db-updater", "redis", 6379),
-}
 TESTS = {("test", service, port) for _, service, port in ARROWS if service != "redis"}
 PORTS = (8000, 8001, 8002, 8080, 6379, 9100, 9101, 9102)
 

@@ -118,5 +118,5 @@ def test_every_make_target_is_explained() -> None:
     """`make help` shows each of them."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split())  # type: ignore[index]
-    helped = set(re.findall(r"^([a-z-]+):.*## \w", makefile, re.MULTILINE))
+    helped = set(re.findall(r"^([a-z0-9-]+):.*## \w", makefile, re.MULTILINE))
     assert phony == helped

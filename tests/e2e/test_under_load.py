@@ -1,0 +1,61 @@
+"""What operators do while clients send 200 requests a second, each of them once: no request fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.figures import Figures
+from tests.e2e.load import Load
+from tests.e2e.release import WORKLOADS, Release
+
+
+def _check(load: Load, figures: Figures) -> None:
+    """Nothing failed, and what was acknowledged is there, once."""
+    figures(load.report)
+    assert load.failures == [], load.report
+    assert load.tweets() == load.acknowledged
+
+
+def test_an_upgrade_that_replaces_every_pod(release: Release, url: str, figures: Figures) -> None:
+    """A changed setting of each service, a changed configuration of the edge."""
+    settings = {f"{chart}.podAnnotations": {"e2e": "upgraded"} for chart in WORKLOADS}
+    with Load(url) as load:
+        release.apply("upgrade", settings)
+        load.go_on()
+    _check(load, figures)
+
+
+@pytest.mark.parametrize("chart", WORKLOADS)
+def test_a_restart_of_each_service(release: Release, url: str, chart: str, figures: Figures) -> None:
+    """As `kubectl rollout restart` does it. While the owner is away, readers and writers go on."""
+    with Load(url) as load:
+        release.restart(chart)
+        load.go_on()
+    _check(load, figures)
+
+
+def test_a_pod_of_each_service_is_deleted(release: Release, url: str, figures: Figures) -> None:
+    """Gracefully, one after the other, as a drained node or an autoscaler does it."""
+    with Load(url) as load:
+        for chart in WORKLOADS:
+            release.delete_pods(release.pod(chart).metadata.name)
+        load.go_on()
+    _check(load, figures)
+
+
+def test_redis_is_deleted(release: Release, url: str, figures: Figures) -> None:
+    """No read fails. A write gets a 503 that says when to come back, or that its outcome is unknown."""
+    with Load(url, asks_for_newest=False) as load:
+        release.delete_pods(release.pod("redis").metadata.name)
+        load.wait_for_calm()
+    _check_only_writes_failed(load, figures)
+
+
+def _check_only_writes_failed(load: Load, figures: Figures) -> None:
+    """As they may while Redis is away; what was acknowledged is there, and nothing is there twice."""
+    figures(load.report)
+    kinds = {(one.method, one.status, one.has_retry_after) for one in load.failures}
+    assert kinds <= {("POST", 503, True)}, load.report
+    shown = load.tweets()
+    assert load.acknowledged.items() <= shown.items()
+    assert len(set(shown.values())) == len(shown), "a tweet was posted twice"
