@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -139,6 +140,28 @@ def test_a_taken_port_is_a_line_that_says_what_to_do(tmp_path: Path) -> None:
     assert dev.log.startswith(f"twitter: port {port} (read) is in use")
     assert "--read-port" in dev.log
     assert len(dev.log.splitlines()) == 1
+
+
+def test_with_json_stdout_says_where_everything_is(tmp_path: Path) -> None:
+    """A line once all is ready, as others find it in dev.json; the logs are on stderr."""
+    dev = subprocess.Popen(
+        [*_dev(tmp_path).command, "--json"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert dev.stdout is not None
+    try:
+        state = json.loads(dev.stdout.readline())
+        assert httpx.get(f"{state['read_url']}/healthz/ready", timeout=10).status_code == 200
+        dev.terminate()
+        rest, logs = dev.communicate(timeout=START_SECONDS)
+    finally:
+        dev.kill()
+    assert (dev.returncode, rest) == (0, "")
+    assert set(state["pids"]) == {"redis", "db-updater", "read", "write"}
+    assert "everything is stopped" in " ".join(logs.replace("│", " ").split())
 
 
 def test_dev_stops_when_nobody_reads_its_logs(tmp_path: Path) -> None:
