@@ -48,7 +48,8 @@ test-faults: setup ## Run the fault tests: processes killed, paused and starved,
 
 API_TESTS := $(addprefix tests/integration/,test_system.py test_read_api.py)
 
-test-stores: setup ## Run the tests of the API on shared readers over PostgreSQL and SQLite, and kill owners on PostgreSQL
+test-stores: setup ## Run the tests on PostgreSQL and of shared readers, the API on both, and owners killed on PostgreSQL
+	$(PYTEST) tests/stores $(ARGS)
 	TEST_READ_STORE=shared $(PYTEST) $(API_TESTS) $(ARGS)
 	TEST_READ_STORE=shared TEST_DATABASE=postgresql $(PYTEST) $(API_TESTS) tests/contract/test_openapi.py \
 		tests/integration/test_accounts.py tests/faults/test_owner_crashes.py $(ARGS)

@@ -179,7 +179,7 @@ async def check(read_store: str, script: list[tuple[list[Event], bool]], directo
 
 
 @pytest.mark.parametrize("read_store", ["replica", "shared"])
-@settings(max_examples=60, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.differing_executors])
 @given(batches)
 def test_a_cached_answer_is_what_a_look_into_the_rows_would_find(
     read_store: str, script: list[tuple[list[Event], bool]]

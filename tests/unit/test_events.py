@@ -56,5 +56,5 @@ def test_no_event_has_room_for_a_secret() -> None:
     """HAZARDS 24: e-mail and password hash travel beside the log, never in it."""
     fields = {field for event_type in events.EVENT_TYPES.values() for field in event_type.__struct_fields__}
     ids = {"id", "user_id", "tweet_id", "follower_id", "followee_id", "in_reply_to_id", "quote_of_id"}
-    assert fields == {"epoch", "username", "display_name", "bio", "content", *ids}
+    assert fields == {"epoch", "position", "username", "display_name", "bio", "content", *ids}
     assert events.encode(UserCreated(username="ann")) == b'{"username":"ann"}'
