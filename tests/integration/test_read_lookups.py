@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from services.common import projection, views
 from services.common.cache import Cache
 from services.common.database import open_writer
-from services.common.errors import StoreUnavailable
+from services.common.errors import StorageUnfit, StoreUnavailable
 from services.common.events import TweetCreated, TweetLiked, UserCreated, UserFollowed
 from services.common.views import Window
 from services.read.encoded import Encoded
@@ -120,6 +120,16 @@ async def test_a_disk_that_fails_is_to_be_tried_again(reading: Reading) -> None:
     wal.write_bytes(content)
     assert body(await reading.lookups.tweet(TWEET))["likes"] == 1
     assert len(json.loads((await reading.lookups.home(ADA, Window(10))).body)) == 1
+
+
+async def test_a_damaged_replica_stops_the_process_that_may_make_another(reading: Reading) -> None:
+    """Not a 500 each time it is read: the next start takes a new copy."""
+    page_bytes = 4096
+    with reading.replica.path.open("r+b") as file:
+        file.seek(page_bytes)
+        file.write(b"\xff" * (reading.replica.path.stat().st_size - page_bytes))
+    with pytest.raises(StorageUnfit, match="damaged"):
+        await reading.lookups.tweet(TWEET)
 
 
 async def test_an_id_far_in_the_future_is_a_404_without_asking_anybody(reading: Reading) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "check_sqlite",
     "database_of",
     "has_wal_fix",
+    "is_damage",
     "is_environment_fault",
     "open_private_writer",
     "open_reader",
@@ -94,3 +95,8 @@ def is_environment_fault(error: BaseException | None) -> bool:
     if isinstance(error, DBAPIError):
         error = error.orig
     return sqlite.is_fault(error) or postgresql.is_fault(error)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether the driver says that its file is no longer a database; PostgreSQL sees to its own files."""
+    return sqlite.is_damage(error)

@@ -64,8 +64,18 @@ def has_wal_fix(version: tuple[int, ...]) -> bool:
 
 def is_fault(error: object) -> bool:
     """Whether disk, memory or a lock failed, so that the same may succeed later; all else is a bug or damage."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return code & 0xFF in _ENVIRONMENT_FAULTS
+    return _code(error) in _ENVIRONMENT_FAULTS
+
+
+def is_damage(error: object) -> bool:
+    """Whether the file is not, or no longer, a database as SQLite writes it."""
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _code(error: object) -> int:
+    """The primary result code, of which the extended ones are kinds."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF
 
 
 def open_writer(path: Path, durability: str) -> Engine:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from sqlalchemy import CompoundSelect, Engine, Select, select
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
-from services.common.database import is_environment_fault, paramstyle
-from services.common.errors import StoreUnavailable
+from services.common.database import is_damage, is_environment_fault, paramstyle
+from services.common.errors import StorageUnfit, StoreUnavailable
 from services.common.models import Applied
 
 Row = tuple[Any, ...]
@@ -27,7 +27,7 @@ class Reader:
     Statements are SQLAlchemy selects, compiled once an engine and then run on the driver's own connection, which
     keeps them prepared: a primary-key look-up takes 10 µs so, and 100 µs through ``Connection.execute``.
 
-    Everything raises StoreUnavailable where disk, memory or a lock failed.
+    Everything raises StoreUnavailable where disk, memory or a lock failed, and StorageUnfit where the file is damaged.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -85,20 +85,24 @@ class Reader:
             cursor = self._connection.execute(text, parameters)
             return cursor.fetchall() if cursor.description else []
         except self._error as error:
-            if is_environment_fault(error):
-                raise StoreUnavailable(str(error)) from error
-            raise
+            _raise_as_ours(error)
 
     def _commit(self) -> None:
         """End the transaction, which a failing disk may have ended already."""
         try:
             self._connection.commit()
         except self._error as error:
-            if is_environment_fault(error):
-                raise StoreUnavailable(str(error)) from error
-            raise
+            _raise_as_ours(error)
 
     def _compile(self, statement: Statement) -> tuple[str, dict[str, object]]:
         """The text and the values that are part of the statement itself (SQLAlchemy binds an OFFSET 0, for one)."""
         compiled = statement.compile(dialect=self._dialect)
         return str(compiled), {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
+
+
+def _raise_as_ours(error: Exception) -> NoReturn:
+    if is_environment_fault(error):
+        raise StoreUnavailable(str(error)) from error
+    if is_damage(error):
+        raise StorageUnfit(f"the database is damaged: {error}") from error
+    raise error
