@@ -8,6 +8,7 @@ import subprocess
 from tests.e2e.load import client
 from tests.e2e.release import WORKLOADS, Release
 from tests.support.process import REPOSITORY
+from tests.support.wait import eventually
 
 
 def test_the_tour_passes_through_the_ingress(release: Release, url: str) -> None:
@@ -38,7 +39,9 @@ def test_what_was_written_is_there_after_uninstall_and_reinstall(release: Releas
         user = http.post("/users", json={"username": "stays", "email": "stays@example.com"}).json()
         http.headers["Authorization"] = f"Bearer {user['access_token']}"
         tweet = http.post("/tweets", json={"content": "still here?"}).json()
-        release.helm("uninstall", release.name, "--wait")
+        release.helm("uninstall", release.name)
+        # Pods that still stop would be found by the Services of the next installation.
+        eventually(lambda: release.core.list_namespaced_pod(release.namespace).items == [], 120, release.describe)
         volumes = release.core.list_namespaced_persistent_volume_claim(release.namespace).items
         assert {one.metadata.name for one in volumes} == {
             f"data-{release.name}-{name}-0" for name in ("db-updater", "redis")
