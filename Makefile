@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-faults test-stores test-charts e2e check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-stores test-charts e2e check lint types fmt docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ test-integration: setup ## Run the integration tests (real Valkey, SQLite and pr
 
 test-charts: setup ## Run the tests of the charts (helm and nginx: tests/charts/get-tools DIRECTORY fetches them)
 	$(PYTEST) tests/charts $(ARGS)
+
+test-programs: setup ## Run the tests of whole programs: twitter dev, demo, import and doctor, the scripts (minutes)
+	$(PYTEST) tests/programs $(ARGS)
 
 test-faults: setup ## Run the fault tests: processes killed, paused and starved, Redis losing data (real processes, minutes)
 	$(PYTEST) tests/faults $(ARGS)

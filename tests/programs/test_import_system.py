@@ -2,7 +2,7 @@
 
 IMPORT_TWEETS is how many tweets, 3,000 unless it is set. With as many as the README's largest claim:
 
-    IMPORT_TWEETS=100000 make test-faults ARGS="-n 0 -s -k import_killed"
+    IMPORT_TWEETS=100000 make test-programs ARGS="-n 0 -s -k import_killed"
 """
 
 from __future__ import annotations
