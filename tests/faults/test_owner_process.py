@@ -89,6 +89,7 @@ def test_position_report_and_metrics(owner: ServiceProcess, log: EventLog) -> No
         "archived_position": ada,
         "projection_version": 1,
         "discarded_entries": 0,
+        "missing_entries": 0,
         "last_recovery": None,
     }
     eventually(lambda: 'applied_entries_total{type="user_created"} 1.0' in owner.metrics())
@@ -168,6 +169,7 @@ def test_owner_of_an_emptied_log_recovers_and_reports_it(owner: ServiceProcess, 
         "log_head": 0,
         "reported_position": held,
         "discarded_entries": 0,
+        "missing_entries": 0,
     }
     assert "recoveries_total 1.0" in owner.metrics()
     assert owner.terminate() == 0
