@@ -89,7 +89,6 @@ def test_position_report_and_metrics(owner: ServiceProcess, log: EventLog) -> No
         "archived_position": ada,
         "projection_version": 1,
         "discarded_entries": 0,
-        "missing_entries": 0,
         "last_recovery": None,
     }
     eventually(lambda: 'applied_entries_total{type="user_created"} 1.0' in owner.metrics())
