@@ -105,7 +105,7 @@ def test_a_killed_supervisor_takes_its_parts_along_and_loses_nothing(dev: Progra
     state = _ready(dev)
     user_id = _create_user(state, "ada")
     dev.kill()
-    eventually(lambda: _all_gone(list(state.pids.values())), 10, lambda: f"still there: {state.pids}")
+    eventually(lambda: _all_gone(list(state.pids.values())), 30, lambda: f"still there: {state.pids}")
     assert running_state(dev.directory / "data") is None
 
     dev.start()
