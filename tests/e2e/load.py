@@ -23,6 +23,9 @@ TIMEOUT_SECONDS: Final = 15.0
 RECENT: Final = 200
 """Of how many of the newest tweets one is read."""
 
+SETTLED: Final = 100
+"""So many tweets later, which is five seconds, every reader has seen a tweet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -136,8 +139,10 @@ class Load:
             self.acknowledged[body["id"]] = text
 
     async def _read(self, http: aiohttp.ClientSession) -> None:
-        latest = list(self.acknowledged)[-RECENT:]
-        tweet_id = random.choice(latest if self.asks_for_newest else latest[: len(latest) // 2 + 1])
+        tweets = list(self.acknowledged)
+        if not self.asks_for_newest:
+            tweets = tweets[:-SETTLED] or tweets[:1]
+        tweet_id = random.choice(tweets[-RECENT:])
         headers = {"X-Min-Position": str(self._position)} if self.asks_for_newest else {}
         body = await self._ask(http, "GET", f"/tweets/{tweet_id}", headers=headers)
         if body is not None and body["content"] != self.acknowledged[tweet_id]:

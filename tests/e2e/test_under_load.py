@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.figures import Figures
-from tests.e2e.load import Load
+from tests.e2e.load import REQUESTS_PER_SECOND, Load
 from tests.e2e.release import WORKLOADS, Release
 
 
@@ -46,6 +46,7 @@ def test_a_pod_of_each_service_is_deleted(release: Release, url: str, figures: F
 def test_redis_is_deleted(release: Release, url: str, figures: Figures) -> None:
     """No read fails. A write gets a 503 that says when to come back, or that its outcome is unknown."""
     with Load(url, asks_for_newest=False) as load:
+        load.go_on(5 * REQUESTS_PER_SECOND)
         release.delete_pods(release.pod("redis").metadata.name)
         load.wait_for_calm()
     _check_only_writes_failed(load, figures)
