@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import threading
 import time
@@ -17,13 +18,13 @@ import httpx
 
 from tests.support.wait import eventually
 
-REQUESTS_PER_SECOND: Final = 200
+REQUESTS_PER_SECOND: Final = int(os.environ.get("E2E_REQUESTS_PER_SECOND", "200"))
 SHARE_OF_WRITES: Final = 0.1
 TIMEOUT_SECONDS: Final = 15.0
 RECENT: Final = 200
 """Of how many of the newest tweets one is read."""
 
-SETTLED: Final = 100
+SETTLED: Final = int(5 * REQUESTS_PER_SECOND * SHARE_OF_WRITES)
 """So many tweets later, which is five seconds, every reader has seen a tweet."""
 
 

@@ -1,4 +1,4 @@
-"""What operators do while clients send 200 requests a second, each of them once: no request fails."""
+"""What operators do while clients send requests all the time, each of them once: no request fails."""
 
 from __future__ import annotations
 
