@@ -43,7 +43,7 @@ test-integration: setup ## Run the integration tests (real Valkey, SQLite and pr
 test-charts: setup ## Run the tests of the charts (helm and nginx: tests/charts/get-tools DIRECTORY fetches them)
 	$(PYTEST) tests/charts $(ARGS)
 
-test-programs: setup ## Run the tests of whole programs: twitter dev, demo, import and doctor, the scripts (minutes)
+test-programs: setup ## Run the tests of whole programs: the twitter command, the scripts, what a service installs (minutes)
 	$(PYTEST) tests/programs $(ARGS)
 
 test-faults: setup ## Run the fault tests: processes killed, paused and starved, Redis losing data (real processes, minutes)
