@@ -70,11 +70,17 @@ def make_plan(
         database_url=database_url,
         volume_dir=str(volume_dir.absolute()),
         auth_keys_file=str(secrets.auth_keys_file.absolute()),
-        metrics_urls={name: _url(preferred(port)) + "/metrics" for name, port in METRICS_PORTS.items()},
+        metrics_urls=_metrics_urls(ports),
         supervisor_pid=os.getpid(),
     )
     owner, read, write = _services(data_dir, state, secrets, log_level)
     return Plan((*stages, (owner,), (read, write)), state)
+
+
+def _metrics_urls(ports: Ports) -> dict[str, str]:
+    """The usual ports if they are free; a part on any free port takes any for its metrics, too."""
+    asked = {"read": ports.read, "write": ports.write, OWNER: ports.owner}
+    return {name: _url(preferred(METRICS_PORTS[name] if port else 0)) + "/metrics" for name, port in asked.items()}
 
 
 def _services(data_dir: Path, state: DevState, secrets: Secrets, log_level: str) -> tuple[Part, Part, Part]:
