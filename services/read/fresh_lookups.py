@@ -14,9 +14,6 @@ from contextlib import asynccontextmanager
 from typing import Final, cast
 
 import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from services.common import events, keys
 from services.common.errors import LogUnavailable
@@ -24,6 +21,7 @@ from services.common.events import PROJECTION_VERSION, Event, Malformed, TweetCr
 from services.common.ids import BEGINNING, created_at, entry_id, position_from_entry_id
 from services.common.log.entry import Entry, parse
 from services.common.log.redis_errors import translated
+from services.common.log.redis_pool import impatient_redis
 from services.common.views import Answer, TweetView, UserView
 from services.read.metrics import ReadMetrics
 
@@ -49,16 +47,7 @@ class FreshLookups:
     def __init__(
         self, redis_url: str, metrics: ReadMetrics, applied_user: Callable[[int], Awaitable[Answer[UserView | None]]]
     ) -> None:
-        pool = BlockingConnectionPool.from_url(
-            redis_url,
-            max_connections=CONNECTIONS_MAX,
-            timeout=ASK_SECONDS,
-            socket_timeout=ASK_SECONDS,
-            socket_connect_timeout=ASK_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        self._redis = Redis.from_pool(pool)
+        self._redis = impatient_redis(redis_url, ask_seconds=ASK_SECONDS, connections_max=CONNECTIONS_MAX)
         self._metrics = metrics
         self._applied_user = applied_user
 

@@ -13,14 +13,12 @@ from collections.abc import Hashable
 from typing import Final
 
 import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from services.common import keys
 from services.common.errors import LogUnavailable
 from services.common.events import PROJECTION_VERSION
 from services.common.log.redis_errors import translated
+from services.common.log.redis_pool import impatient_redis
 from services.read.encoded import Encoded
 from services.read.generations import Name
 from services.read.metrics import ReadMetrics
@@ -48,16 +46,7 @@ class SharedCache:
     """For the thread of the event loop. A cache that does not answer is as good as an empty one."""
 
     def __init__(self, cache_url: str, metrics: ReadMetrics, *, ttl_seconds: int) -> None:
-        pool = BlockingConnectionPool.from_url(
-            cache_url,
-            max_connections=CONNECTIONS_MAX,
-            timeout=ASK_SECONDS,
-            socket_timeout=ASK_SECONDS,
-            socket_connect_timeout=ASK_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        self._redis = Redis.from_pool(pool)
+        self._redis = impatient_redis(cache_url, ask_seconds=ASK_SECONDS, connections_max=CONNECTIONS_MAX)
         self._metrics = metrics
         self._ttl_seconds = ttl_seconds
         self._avoid_until = 0.0

@@ -7,14 +7,11 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
 from services.common import keys
 from services.common.errors import LogUnavailable
 from services.common.log.client import StoredCredential
 from services.common.log.redis_errors import translated
+from services.common.log.redis_pool import impatient_redis
 
 ASK_SECONDS: Final = 0.3
 CONNECTIONS_MAX: Final = 8
@@ -24,16 +21,7 @@ class CredentialLookups:
     """Asks once, within ASK_SECONDS. Raises LogUnavailable when Redis does not answer."""
 
     def __init__(self, redis_url: str) -> None:
-        pool = BlockingConnectionPool.from_url(
-            redis_url,
-            max_connections=CONNECTIONS_MAX,
-            timeout=ASK_SECONDS,
-            socket_timeout=ASK_SECONDS,
-            socket_connect_timeout=ASK_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        self._redis = Redis.from_pool(pool)
+        self._redis = impatient_redis(redis_url, ask_seconds=ASK_SECONDS, connections_max=CONNECTIONS_MAX)
 
     async def of_user(self, user_id: int) -> StoredCredential | None:
         """What this account keeps; None for one that is gone, or never was."""
