@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-stores test-charts e2e check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-stores test-charts e2e bench check lint types fmt docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ test-stores: setup ## Run the tests on PostgreSQL and of shared readers, the API
 e2e: setup ## Build the images and run the tests on a real cluster: KUBECONFIG's, or the developers' test cluster
 	tests/e2e/run $(BIN)/python $(ARGS)
 
+bench: setup ## Measure the system against its baselines, with wrk (on Debian: apt install wrk); minutes, on a quiet machine
+	$(BIN)/python -m bench --output bench/results/bench.json $(ARGS)
+
 check: lint types ## Run every check that needs no test: lint and types
 
 lint: setup ## Check formatting, lint rules, the direction of imports, and tables made from the code
@@ -87,4 +90,4 @@ lock: setup ## Write requirements.txt and requirements-dev.txt from pyproject.to
 
 clean: ## Remove the environment and the caches, never ./data
 	rm -rf $(VENV) .tools .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
-	find services tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find services tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,124 @@
+"""Durable writes of one writer on a core of its own, against a bare server, and against the append itself.
+
+The owner is stalled meanwhile: it would take the core of Redis and of the generator, who on a machine with more cores
+have theirs. It catches up after; how fast it is, is measured by itself (bench/scenarios/applying.py).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import httpx
+
+from bench import wrk
+from bench.data import STEP
+from bench.machine import SERVER_CORE
+from bench.results import Figure, Target, at_least, at_most, ratio_figure
+from bench.rounds import Contestant, compare
+from bench.scenarios.context import Context
+from bench.server import serving
+from bench.wrk import Requests
+from tests.support.process import REPOSITORY
+
+BARE = "bare ASGI POST that reads the body"
+LIKED = 1_000
+"""Of so many tweets the writer knows soon that they exist; of others it asks a reader first."""
+CALLS = 3_000
+
+
+def tweets(context: Context) -> Requests:
+    """Posts of new tweets by the holders of the tokens."""
+    body = '{"content": "a tweet of about eighty characters, as most of them are, with a number: %d"}'
+    return Requests("/tweets?", first=0, method="POST", tokens=context.system.tokens(), body=body)
+
+
+def likes(context: Context, of_tweets: int) -> Requests:
+    """Likes of any of so many tweets, by the holders of the tokens."""
+    first = context.system.society.tweet_id(0)
+    tokens = context.system.tokens()
+    return Requests("/tweets/", first, STEP, of_tweets, suffix="/like", method="POST", tokens=tokens, body="{}")
+
+
+def post(context: Context) -> list[Figure]:
+    """Tweets of many authors over 64 connections."""
+    what = "`POST /tweets` durable, 64 connections, auth and validation on"
+    return [_against_bare(context, "post", what, tweets(context), at_least(0.65))]
+
+
+def like(context: Context) -> list[Figure]:
+    """Likes by many users over 64 connections: of tweets that are known, and of any."""
+    society = context.system.society
+    known, all_tweets = min(LIKED, society.tweets), society.tweets
+    what = f"`POST /tweets/{{id}}/like`, of {known:,} tweets"
+    any_what = f"the same, of any of {all_tweets:,} tweets"
+    return [
+        _against_bare(context, "like", what, likes(context, known), at_least(0.65)),
+        _against_bare(context, "like_uniform", any_what, likes(context, all_tweets), None),
+    ]
+
+
+def post_alone(context: Context) -> list[Figure]:
+    """One connection: how long a post takes where nobody else posts, against the append alone."""
+    system, scale = context.system, context.scale
+    requests = tweets(context)
+    rounds, slowest = [], []
+    with system.measured(system.writer), system.paused(system.owner):
+        wrk.warm_up(system.writer.url, requests, seconds=scale.warm_up_seconds, connections=1)
+        for number in range(1, scale.rounds + 1):
+            ours = wrk.run(system.writer.url, requests, seconds=scale.seconds, connections=1, seed=number)
+            rounds.append((ours.p50_ms, _append_ms(context, round(CALLS * scale.seconds / 3))))
+            slowest.append(ours.p99_ms)
+    system.wait_until_even()
+    return [
+        ratio_figure(
+            "post_alone",
+            "the same, one connection: median latency",
+            "one EVALSHA from Python, same writes and fsync",
+            rounds,
+            at_most(1.5),
+            beside={"p50_ms": [ours for ours, _ in rounds], "append_p50_ms": [a for _, a in rounds], "p99_ms": slowest},
+        )
+    ]
+
+
+def _append_ms(context: Context, calls: int) -> float:
+    system = context.system
+    told = {"REDIS_URL": system.redis.url, "USER_ID": str(system.society.user_id(0)), "CALLS": str(calls)}
+    answered = subprocess.run(
+        ["taskset", "-c", str(SERVER_CORE), sys.executable, "-m", "bench.baselines.evalsha"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **told},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(answered.stdout)
+
+
+def _against_bare(context: Context, name: str, what: str, requests: Requests, target: Target | None) -> Figure:
+    system = context.system
+    writer = system.writer
+    body_bytes = _body_bytes(context, requests)
+    with (
+        system.measured(writer),
+        system.paused(system.owner),
+        serving("bare", context.directory, BODY_BYTES=str(body_bytes)) as bare,
+    ):
+        pids = {"writer": writer.pid, "redis": system.redis.pid, "reader": system.reader.pid}
+        theirs = Contestant(bare.url, requests, {"bare": bare.pid})
+        comparison = compare(Contestant(writer.url, requests, pids), theirs, context.scale)
+    system.wait_until_even()
+    return ratio_figure(
+        name, what, BARE, comparison.rates, target, beside={"body_bytes": body_bytes, **comparison.beside}
+    )
+
+
+def _body_bytes(context: Context, requests: Requests) -> int:
+    """The size of the answer to such a request."""
+    token = context.system.tokens(1).read_text().strip()
+    path = f"{requests.prefix}{requests.first}{requests.suffix}"
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    url = f"{context.system.writer.url}{path}"
+    answer = httpx.post(url, content=requests.body.replace("%d", "1000000"), headers=headers, trust_env=False)
+    return len(answer.raise_for_status().content)
