@@ -78,8 +78,9 @@ fmt: setup ## Format the code and repair what the linter can repair
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-docs: setup ## Write the tables of README.md and docs that are made from the code
+docs: setup ## Write the tables of README.md and docs that are made from the code, and the dashboards
 	$(BIN)/python script/reference
+	$(BIN)/python script/dashboards
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'

@@ -195,6 +195,7 @@ def _open(settings: OwnerSettings, metrics: OwnerMetrics) -> Iterator[Parts]:
     sqlite_version = check_sqlite()
     _logger.info("sqlite", version=sqlite_version, has_wal_fix=has_wal_fix(sqlite_library().sqlite_version_info))
     volume = Volume(settings.database, settings.volume_directory, settings.archive_directory)
+    metrics.watch_volume(settings.volume_directory)
     with closing(volume), closing(EventLog(settings.redis_url)) as log:
         shelf = SnapshotShelf(
             settings.database,

@@ -59,6 +59,7 @@ class BackupSchedule:
         self._newest = backup.newest_backup(directory)
         self._failed_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="backups", daemon=True)
+        metrics.backup_interval_seconds.set(interval_seconds)
         self._show_newest()
 
     def start(self) -> None:

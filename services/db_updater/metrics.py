@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from services.db_updater.reports import RecoveryReports
 
 BATCH_ENTRIES_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 BATCH_SECONDS_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -39,6 +43,9 @@ class OwnerMetrics:
         self.missing_entries = Gauge(
             "missing_entries", "Acknowledged entries that a restore has given up; nothing is left.", registry=registry
         )
+        self.recovery_timestamp_seconds = Gauge(
+            "recovery_timestamp_seconds", "When the log was last set right after a loss; 0: never.", registry=registry
+        )
         self.batch_entries = Histogram(
             "batch_entries", "Entries in a batch.", buckets=BATCH_ENTRIES_BUCKETS, registry=registry
         )
@@ -55,6 +62,9 @@ class OwnerMetrics:
         self.snapshot_seconds = Histogram(
             "snapshot_seconds", "Time to make a snapshot.", buckets=SNAPSHOT_SECONDS_BUCKETS, registry=registry
         )
+        self.backup_interval_seconds = Gauge(
+            "backup_interval_seconds", "How often a backup is due; 0: none are made.", registry=registry
+        )
         self.backup_success_timestamp_seconds = Gauge(
             "backup_success_timestamp_seconds",
             "When the newest backup was made; 0 without.",
@@ -66,3 +76,16 @@ class OwnerMetrics:
         self.backup_bytes = Gauge("backup_bytes", "Size of the newest backup.", registry=registry)
         self.backup_failures_total = Counter("backup_failures_total", "Backups that failed.", registry=registry)
         self.snapshots_served_total = Counter("snapshots_served_total", "Snapshots handed out.", registry=registry)
+        self._volume_bytes = Gauge("volume_bytes", "Size of the owner's volume.", registry=registry)
+        self._volume_free_bytes = Gauge("volume_free_bytes", "Free room on the owner's volume.", registry=registry)
+
+    def watch_volume(self, directory: Path) -> None:
+        """Show how much room there is where this directory is, whenever somebody asks."""
+        self._volume_bytes.set_function(lambda: shutil.disk_usage(directory).total)
+        self._volume_free_bytes.set_function(lambda: shutil.disk_usage(directory).free)
+
+    def show_recoveries(self, reports: RecoveryReports) -> None:
+        """Show what all recoveries could not keep, and when the last one was."""
+        self.discarded_entries.set(reports.discarded_entries)
+        self.missing_entries.set(reports.missing_entries)
+        self.recovery_timestamp_seconds.set(reports.last.unix_ms / 1000 if reports.last else 0)

@@ -176,8 +176,7 @@ class Owner:
         self._applier.give_back_names(after_position=BEGINNING)
         self._log.announce_version(PROJECTION_VERSION)
         self._metrics.dead_letters.set(self._volume.dead_letters())
-        self._metrics.discarded_entries.set(self._volume.reports.discarded_entries)
-        self._metrics.missing_entries.set(self._volume.reports.missing_entries)
+        self._metrics.show_recoveries(self._volume.reports)
         self._applier.show_state()
         return self._subscribe(self.position)
 

@@ -126,11 +126,11 @@ class Recovery:
             base_position=self._volume.applied.position,
             log_head=seen.head,
             reported_position=seen.reported,
+            unix_ms=seen.time_ms,
             missing_entries=missing_entries,
         )
         summary = self._volume.reports.save(recovery, self._discarded(seen))
-        self._metrics.discarded_entries.set(self._volume.reports.discarded_entries)
-        self._metrics.missing_entries.set(self._volume.reports.missing_entries)
+        self._metrics.show_recoveries(self._volume.reports)
         _logger.critical(
             "entries_discarded",
             epoch=epoch,

@@ -30,6 +30,7 @@ class RecoverySummary:
     ``base_position`` is the state from which the epoch continues, ``log_head`` where the log ended that came back,
     ``discarded_entries`` how many entries it held that are no part of the owner's history, ``missing_entries`` how many
     between the two were trimmed from the log, where the owner was restored from a backup that does not reach there.
+    ``unix_ms`` is when that was, by the clock of Redis.
     """
 
     epoch: int
@@ -37,6 +38,7 @@ class RecoverySummary:
     base_position: int
     log_head: int
     reported_position: int
+    unix_ms: int
     discarded_entries: int = 0
     missing_entries: int = 0
 

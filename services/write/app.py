@@ -50,6 +50,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
     watch = LogWatch(
         EventLog(settings.redis_url),
         view,
+        log_metrics,
         budget=LogBudget(settings.log_bytes_max, log_metrics),
         requires_durability=requires_durability,
     )

@@ -15,6 +15,7 @@ from services.common.log.durability import Finding
 from services.write.clocks import LogView
 from services.write.errors import LogNotDurable
 from services.write.log_budget import LogBudget
+from services.write.metrics import LogMetrics
 
 LOOK_SECONDS: Final = 1.0
 
@@ -28,11 +29,14 @@ class LogWatch:
     ``requires_durability`` such a Redis is a reason.
     """
 
-    def __init__(self, event_log: EventLog, view: LogView, *, budget: LogBudget, requires_durability: bool) -> None:
+    def __init__(
+        self, event_log: EventLog, view: LogView, metrics: LogMetrics, *, budget: LogBudget, requires_durability: bool
+    ) -> None:
         self.on_epoch: Callable[[], None] = lambda: None
         """Called when the log has begun a new epoch: what was acknowledged before may be gone."""
         self._log = event_log
         self._view = view
+        self._metrics = metrics
         self._budget = budget
         self._requires_durability = requires_durability
         self._epoch = 0
@@ -55,6 +59,8 @@ class LogWatch:
         else:
             self._view.observe_head(status.head)
             self._view.is_full = self._budget.is_spent(status)
+            self._metrics.is_halted.set(status.halt is not None)
+            self._metrics.durability_findings.set(len(self._findings))
             if status.epoch > self._epoch:
                 self._epoch = status.epoch
                 self.on_epoch()
@@ -84,6 +90,7 @@ class LogWatch:
         if reason != self.reason:
             log.info("log_ready") if reason is None else log.warning("log_not_ready", reason=reason)
         self.reason = reason
+        self._metrics.is_writable.set(reason is None)
 
 
 def _why_not(status: LogStatus) -> str | None:

@@ -30,13 +30,22 @@ class AppendMetrics:
 
 
 class LogMetrics:
-    """How much memory the log takes, as of the last look at it."""
+    """How the log is and how much memory it takes, as of the last look at it."""
 
     def __init__(self, registry: CollectorRegistry, is_full: Callable[[], bool]) -> None:
         self.bytes = Gauge("log_bytes", "Memory that the entries of the log take in Redis.", registry=registry)
         self.bytes_max = Gauge("log_bytes_max", "The log's budget; past 70 % writes are refused.", registry=registry)
         full = Gauge("log_full", "1 while writes are refused because the log is full, else 0.", registry=registry)
         full.set_function(is_full)
+        self.is_writable = Gauge(
+            "log_writable", "1 while the log takes writes, full or not, else 0: readiness says why.", registry=registry
+        )
+        self.is_halted = Gauge(
+            "log_halted", "1 while the log is halted, because it has lost entries, else 0.", registry=registry
+        )
+        self.durability_findings = Gauge(
+            "log_durability_findings", "Settings of Redis that may lose acknowledged writes.", registry=registry
+        )
 
 
 class ExistenceMetrics:

@@ -11,7 +11,7 @@ import pytest
 from tests.charts.rendering import CI_CASES, KUBERNETES_VERSIONS, Case, Manifest, Renderer
 from tests.support.process import REPOSITORY
 
-CUSTOM_RESOURCES = ("HTTPRoute", "ServiceMonitor")
+CUSTOM_RESOURCES = ("HTTPRoute", "PrometheusRule", "ServiceMonitor")
 """Their schemas come with their operators, not with Kubernetes."""
 
 EXAMPLES = [Case("twitter-clone", path) for path in sorted((REPOSITORY / "k8s" / "values").glob("*.yaml"))]

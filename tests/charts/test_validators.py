@@ -68,6 +68,16 @@ REFUSALS = [
     ("twitter-clone", ["ingress.mode=httpRoute"], "ingress.gateway.name is empty: name the Gateway"),
     (
         "twitter-clone",
+        ["alerts.enabled=true"],
+        "alerts.enabled is true, but global.metrics.scrape is none, so no target would have the labels that they ask",
+    ),
+    (
+        "twitter-clone",
+        ["dashboards.enabled=true", "global.metrics.scrape=annotations"],
+        "dashboards.enabled is true, but global.metrics.scrape is annotations, so no target would have the labels",
+    ),
+    (
+        "twitter-clone",
         ["redis.enabled=false", "global.redis.existingSecret={{ include `common.bundledRedisName` . }}"],
         "redis.enabled is false, but global.redis.existingSecret still names the Secret of the bundled Redis",
     ),

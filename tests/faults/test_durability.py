@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from services.common.log.client import EventLog
-from tests.integration.test_write_service import ADA, entries, start, write_service
+from tests.integration.test_write_service import ADA, entries, metric, start, write_service
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.system import EMAIL_HASH_KEY
@@ -81,6 +81,7 @@ async def test_where_durability_is_required_nothing_is_written_to_a_weak_redis(
         answer = await write.post("/users", json=ADA)
         assert (answer.status_code, answer.json()["code"]) == (503, "log_not_durable")
         assert entries(log) == []
+        assert metric(write, "log_durability_findings") == 1
         (finding,) = log.durability()
         with fresh_redis.client() as redis:
             redis.execute_command(*finding.remedy.removeprefix("run ").partition(",")[0].split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -105,6 +106,13 @@ def test_position_report_and_metrics(owner: ServiceProcess, log: EventLog) -> No
         "trimmed_entries_total",
         "snapshots_served_total",
     }
+    free, size = (
+        float(line.split()[1])
+        for name in ("volume_free_bytes", "volume_bytes")
+        for line in owner.metrics().splitlines()
+        if line.startswith(f"{name} ")
+    )
+    assert 0 < free < size
 
 
 def test_owner_that_holds_nothing_yet_offers_no_snapshot(tmp_path: Path, fresh_redis: RedisServer) -> None:
@@ -167,9 +175,11 @@ def test_owner_of_an_emptied_log_recovers_and_reports_it(owner: ServiceProcess, 
         "base_position": held,
         "log_head": 0,
         "reported_position": held,
+        "unix_ms": report["last_recovery"]["unix_ms"],
         "discarded_entries": 0,
         "missing_entries": 0,
     }
+    assert abs(report["last_recovery"]["unix_ms"] / 1000 - time.time()) < 600
     assert "recoveries_total 1.0" in owner.metrics()
     assert owner.terminate() == 0
 

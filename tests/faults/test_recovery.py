@@ -75,6 +75,7 @@ def test_emptied_redis_under_a_running_owner(tmp_path: Path, redis_server: Redis
         (after,) = append(log, tweet(bob))
         owner.wait_until_applied(after)
         assert owner.metric("recoveries_total") == 1
+        assert owner.metric("recovery_timestamp_seconds") > 0
         assert owner.metric("discarded_entries") == 0
         eventually(lambda: owner.metric("applying") == 1)
         status = log.status()
@@ -115,6 +116,8 @@ def test_redis_back_with_an_older_file(
             owner.wait_until_epoch(2)
             assert table_hashes(database_path(tmp_path / "owner")) == held
             assert owner.volume.reports.discarded_entries == len(fork)
+            # A process that came after the recovery still tells of it.
+            assert owner.metric("recovery_timestamp_seconds") > 0
         *discarded, summary = reported(tmp_path / "owner")
         assert [entry["position"] for entry in discarded] == fork
         assert not fork or discarded[1]["payload"] == {"user_id": ada, "content": "written beside it"}

@@ -219,6 +219,7 @@ def test_a_schedule_backs_up_at_once_and_when_asked(
         now = made.manifest.unix_seconds
         assert registry.get_sample_value("backup_success_timestamp_seconds") == now
         assert registry.get_sample_value("backup_seconds_count") == 2
+        assert registry.get_sample_value("backup_interval_seconds") == 3600
     later = BackupSchedule(
         owner.volume,
         owners_files(volume),

@@ -83,6 +83,13 @@ async def write_service(redis_url: str, **environment: Any) -> AsyncIterator[htt
         yield await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://write"))
 
 
+def metric(client: httpx.AsyncClient, name: str) -> float | None:
+    """A metric of the write service behind this client."""
+    app: Any = getattr(client._transport, "app")  # noqa: B009 - httpx' ASGITransport, whose type says nothing of FastAPI
+    value: float | None = app.state.registry.get_sample_value(name)
+    return value
+
+
 def start(log: EventLog) -> int:
     """Start the log as an owner does."""
     return log.start_epoch(log.status().epoch + 1, log.raise_fence(0), 0)
@@ -496,7 +503,7 @@ async def test_writes_fail_fast_while_redis_is_down_and_recover_without_a_restar
 
 
 async def test_readiness_tells_what_is_missing(fresh_redis: RedisServer) -> None:
-    """Unreachable, not started, halted: each with its reason; a started log is ready."""
+    """Unreachable, not started, halted: each with its reason; a started log is ready. Alarms stand on the metrics."""
 
     async def reason() -> str | None:
         answer = await client.get("/healthz/ready")
@@ -507,13 +514,19 @@ async def test_readiness_tells_what_is_missing(fresh_redis: RedisServer) -> None
             while not condition(await reason()):  # only the service knows when it has looked
                 await asyncio.sleep(0.01)
 
+    def shown() -> dict[str, float | None]:
+        return {name: metric(client, f"log_{name}") for name in ("writable", "halted")}
+
     log = EventLog(fresh_redis.url)
     async with write_service(fresh_redis.url) as client:
+        assert shown() == {"writable": 0, "halted": 0}
         assert await reason() == "the log has not been started: is the db-updater running?"
         start(log)
         await becomes(lambda text: text is None)
+        assert shown() == {"writable": 1, "halted": 0}
         log.halt("for a test", 0)
         await becomes(lambda text: text == "the log is halted: for a test")
+        assert shown() == {"writable": 0, "halted": 1}
         fresh_redis.kill()
         await becomes(lambda text: text is not None and text.startswith("the log cannot be reached"))
     log.close()

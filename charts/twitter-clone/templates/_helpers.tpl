@@ -14,3 +14,13 @@ app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 {{- define "twitter-clone.portOf" -}}
 {{- include "common.port" (list (index . 0 | trimSuffix "-service") (index . 1)) -}}
 {{- end -}}
+
+{{/* What Prometheus knows the pods by: a ServiceMonitor's job is the name of the Service */}}
+{{- define "twitter-clone.jobs" -}}
+{{- $read := include "common.siblingName" (list . "read-service") -}}
+{{- $write := include "common.siblingName" (list . "write-service") -}}
+read: job="{{ $read }}"
+write: job="{{ $write }}"
+owner: job="{{ include "common.siblingName" (list . "db-updater") }}"
+api: job=~"{{ $read }}|{{ $write }}"
+{{- end -}}

@@ -1,6 +1,7 @@
 {{/* Rules that no schema can state. Each message says the value, the reason and the remedy. */}}
 {{- define "twitter-clone.validate" -}}
 {{- include "twitter-clone.validateIngress" . -}}
+{{- include "twitter-clone.validateMonitoring" . -}}
 {{- include "twitter-clone.validateRedisSecret" . -}}
 {{- if .Values.redis.enabled }}{{ include "twitter-clone.validateRedisIsSafe" . }}{{ end -}}
 {{- end -}}
@@ -15,6 +16,14 @@
 {{- end -}}
 {{- if and (eq .mode "httpRoute") (not .gateway.name) -}}
 {{- fail "ingress.mode is httpRoute, but ingress.gateway.name is empty: name the Gateway that the route belongs to" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "twitter-clone.validateMonitoring" -}}
+{{- range $part := list "alerts" "dashboards" -}}
+{{- if and (get $.Values $part).enabled (ne $.Values.global.metrics.scrape "serviceMonitor") -}}
+{{- fail (printf "%s.enabled is true, but global.metrics.scrape is %s, so no target would have the labels that they ask for: set it to serviceMonitor" $part $.Values.global.metrics.scrape) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
