@@ -20,7 +20,7 @@ from bench.data import Society
 from bench.machine import LOAD_CORE, describe
 from bench.results import Figure, Results
 from bench.rounds import Scale
-from bench.scenarios import reading, writing
+from bench.scenarios import applying, freshness, home, reading, size, writing
 from bench.scenarios.context import Context
 from bench.system import BenchSystem
 
@@ -34,6 +34,12 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     writing.post,
     writing.post_alone,
     writing.like,
+    applying.catching_up,
+    freshness.reading_under_writes,
+    freshness.visible,
+    home.home,
+    size.readers,
+    size.footprint,
 )
 """In the order of the table of targets."""
 

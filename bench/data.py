@@ -46,8 +46,8 @@ T = TypeVar("T")
 class Society:
     """How many of what, and with which ids: users first, then follows, tweets and likes.
 
-    The first ``home_readers`` users follow ``followed`` others each; a fifth of the tweets is by the first hundredth
-    of the users, the rest by anybody; every tenth tweet is liked once.
+    A fifth of the tweets is by the first hundredth of the users, the rest by anybody; every tenth tweet is liked once.
+    The first ``home_readers`` users follow ``followed`` others each, half of them of that hundredth.
     """
 
     tweets: int
@@ -72,12 +72,18 @@ class Society:
         chance = random.Random(self.tweets)
         yield from (UserCreated(username(number)) for number in range(self.users))
         for reader in range(self.home_readers):
-            for other in chance.sample(range(self.home_readers, self.users), self.followed):
+            for other in self._followed(chance):
                 yield UserFollowed(self.user_id(reader), self.user_id(other))
         for _ in range(self.tweets):
             yield TweetCreated(self.user_id(self._author(chance)), sentence(chance))
         for number in range(0, self.tweets, 10):
             yield TweetLiked(self.tweet_id(number), self.user_id(chance.randrange(self.users)))
+
+    def _followed(self, chance: random.Random) -> list[int]:
+        active = range(self.home_readers, self.users // 100)
+        some = chance.sample(active, min(len(active), self.followed // 2))
+        others = range(max(self.home_readers, self.users // 100), self.users)
+        return some + chance.sample(others, self.followed - len(some))
 
     def _author(self, chance: random.Random) -> int:
         return chance.randrange(max(1, self.users // 100) if chance.random() < 0.2 else self.users)

@@ -8,15 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry
-
 from bench import usage
 from bench.data import Society, volume_of
 from bench.machine import LOAD_CORE, SERVER_CORE, pin
-from services.common.auth import AuthMetrics
-from services.common.auth.issuer import TokenIssuer
-from services.common.auth.key_file import add_key
-from services.common.auth.keyring import Keyring
+from services.common.auth.key_file import add_key, read_key_file
+from services.common.auth.signing_keys import parse_keys
+from services.common.auth.tokens import LIFE_SECONDS, Claims, encode
 from services.common.log.client import EventLog
 from tests.support.process import Program, ServiceProcess
 from tests.support.system import System
@@ -103,12 +100,20 @@ class BenchSystem(System):
 
     def tokens(self, count: int = TOKENS) -> Path:
         """A file of access tokens, a line each, of the last users of the society."""
-        issuer = TokenIssuer(Keyring(self.keys_file, AuthMetrics(CollectorRegistry())))
+        now, head = int(time.time()), self._head()
+        key = parse_keys(read_key_file(self.keys_file)).signer(now)
         count = min(count, self.society.users)
         users = [self.society.user_id(self.society.users - 1 - number) for number in range(count)]
         path = self.directory / "tokens"
-        path.write_text("".join(f"{issuer.issue('access', user, self._head())}\n" for user in users))
+        claims = (Claims(user, "access", head, now, now + LIFE_SECONDS["access"], "bench") for user in users)
+        path.write_text("".join(f"{encode(each, key)}\n" for each in claims))
         return path
+
+    def position_of(self, follower: ServiceProcess) -> int:
+        """How far a follower has applied the log."""
+        if follower is self.owner:
+            return int(follower.http.get("/internal/position").json()["position"])
+        return int(follower.http.get("/").headers["X-Log-Position"])
 
     def wait_until_even(self) -> None:
         """Wait until every follower has applied all of the log."""

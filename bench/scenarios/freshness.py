@@ -1,0 +1,171 @@
+"""How soon a post is visible elsewhere, and what a reader still answers while the log grows as fast as it can."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Final
+
+from bench import openloop, wrk
+from bench.data import STEP
+from bench.machine import LOAD_CORE
+from bench.openloop import Outcome, Request
+from bench.results import Figure, at_least, at_most, measured_figure, ratio_figure
+from bench.rounds import Contestant
+from bench.scenarios.context import Context
+from bench.scenarios.writing import tweets
+from bench.system import BenchSystem
+from bench.wrk import Requests
+from services.common.ids import unix_ms_of
+from tests.support.process import REPOSITORY
+
+SHARE_OF_MAXIMUM: Final = 0.5
+LOOKED_FOR: Final = 10
+"""Of so many posts one is looked for by its id, and the next one on its author's list."""
+RECENT_TWEETS: Final = 10_000
+
+Look = Callable[[str, int], Request]
+"""A request that looks for a tweet at a reader."""
+
+
+def visible(context: Context) -> list[Figure]:
+    """From the moment a post is due until another process answers a GET of it, without X-Min-Position.
+
+    Asked for by its id at once after the 201; and, beside that, on its author's list, asked until it is there.
+    """
+    system, scale = context.system, context.scale
+    rate = SHARE_OF_MAXIMUM * maximum_write_rate(context)
+    with system.measured(system.writer):
+        outcomes = [
+            openloop.run(_posts(system), rate=rate, seconds=2 * scale.seconds + scale.warm_up_seconds)
+            for _ in range(scale.rounds)
+        ]
+    system.wait_until_even()
+    beside = {
+        "rate": round(rate),
+        "ms": {kind: outcomes[-1].summary(kind) for kind in ("post", "visible", "listed")},
+        "failed": sum(outcome.failed for outcome in outcomes),
+        "generator_cpu": outcomes[-1].generator_cpu,
+    }
+    what = "post to visible through another process, at half the maximum write rate"
+    return [
+        _against_post("visible_p50", f"{what}: p50", outcomes, "visible", 50, 2.0, beside),
+        _against_post("visible_p99", f"{what}: p99", outcomes, "visible", 99, 3.0, beside),
+        _against_post("listed_p50", "the same, on the author's list: p50", outcomes, "listed", 50, None, beside),
+    ]
+
+
+def reading_under_writes(context: Context) -> list[Figure]:
+    """Reads of recent tweets while entries are appended at the writer's maximum, against the same with an idle log."""
+    system, scale = context.system, context.scale
+    rate = maximum_write_rate(context)
+    society = system.society
+    count = min(RECENT_TWEETS, society.tweets)
+    requests = Requests("/tweets/", society.tweet_id(society.tweets - count), STEP, count)
+    reader = Contestant(system.reader.url, requests, {"reader": system.reader.pid, "redis": system.redis.pid})
+    rounds, lags, fed = [], [], []
+    shares: dict[str, float] = {}
+    with system.measured(system.reader), system.paused(system.owner):
+        wrk.warm_up(reader.url, requests, seconds=scale.warm_up_seconds, connections=64)
+        for number in range(1, scale.rounds + 1):
+            idle, _ = reader.run(seconds=scale.seconds, connections=64, seed=number)
+            with _feeding(system, rate, 2 * scale.seconds) as feeder:
+                first, _ = reader.run(seconds=scale.seconds, connections=64, seed=number)
+                lag_before = _lag_seconds(system)
+                busy, shares = reader.run(seconds=max(1, scale.seconds - 1), connections=64, seed=number)
+                lags.append(_lag_seconds(system) - lag_before)
+            fed.append(float(feeder.stdout.read()) if feeder.stdout else 0.0)
+            rounds.append(((first.rate + busy.rate) / 2, idle.rate))
+    system.wait_until_even()
+    beside = {"appended_per_second": fed, "wanted_per_second": round(rate), "cpu": shares}
+    what = "a reader while the log grows at the writer's maximum"
+    return [
+        ratio_figure("reading_under_writes", f"{what}: reads", "its idle rate", rounds, at_least(0.7), beside=beside),
+        measured_figure("lag_growth", f"{what}: growth of its lag in a round", lags, "s", at_most(0.1), beside=beside),
+    ]
+
+
+def maximum_write_rate(context: Context) -> float:
+    """Posts a second of one writer with a core of its own over 64 connections, measured now."""
+    system = context.system
+    requests = tweets(context)
+    with system.measured(system.writer), system.paused(system.owner):
+        wrk.warm_up(system.writer.url, requests, seconds=context.scale.warm_up_seconds, connections=64)
+        found = wrk.run(system.writer.url, requests, seconds=context.scale.seconds, connections=64, seed=1)
+    system.wait_until_even()
+    return found.rate
+
+
+def _against_post(
+    name: str,
+    what: str,
+    outcomes: list[Outcome],
+    kind: str,
+    percent: int,
+    most: float | None,
+    beside: dict[str, object],
+) -> Figure:
+    rounds = [(outcome.percentile(kind, percent), outcome.percentile("post", percent)) for outcome in outcomes]
+    target = None if most is None else at_most(most)
+    return ratio_figure(name, what, f"POST's own p{percent}", rounds, target, beside=beside)
+
+
+def _posts(system: BenchSystem) -> Iterator[Request]:
+    """Posts of many users, some of them looked for."""
+    tokens = system.tokens().read_text().split()
+    authors = [system.society.user_id(system.society.users - 1 - number) for number in range(len(tokens))]
+    url = system.writer.url
+    for number in itertools.count():
+        author = number % len(tokens)
+        body = b'{"content": "a tweet of about eighty characters, as most are, with a number: %d"}' % number
+        message = openloop.post(url, "/tweets", body, tokens[author])
+        look = (_by_id, _on_list(authors[author]))[number % LOOKED_FOR] if number % LOOKED_FOR < 2 else None
+        yield Request("post", url, message, then=None if look is None else _looking(look, system.reader.url))
+
+
+def _looking(look: Look, url: str) -> openloop.Answered:
+    return lambda answer: look(url, int(json.loads(answer.body)["id"]))
+
+
+def _by_id(url: str, tweet_id: int) -> Request:
+    message = openloop.get(url, f"/tweets/{tweet_id}")
+    return Request("visible", url, message, is_done=lambda answer: answer.status == 200)
+
+
+def _on_list(author_id: int) -> Look:
+    def look(url: str, tweet_id: int) -> Request:
+        message = openloop.get(url, f"/users/{author_id}/tweets?limit=5")
+        return Request("listed", url, message, is_done=lambda answer: b'"id":%d,' % tweet_id in answer.body)
+
+    return look
+
+
+@contextmanager
+def _feeding(system: BenchSystem, rate: float, seconds: float) -> Iterator[subprocess.Popen[str]]:
+    """A feeder on the load's core; at the end it has ended."""
+    users = ",".join(str(system.society.user_id(number)) for number in range(min(100, system.society.users)))
+    told = {"REDIS_URL": system.redis.url, "RATE": str(rate), "SECONDS": str(seconds), "USER_IDS": users}
+    feeder = subprocess.Popen(
+        ["taskset", "-c", str(LOAD_CORE), sys.executable, "-m", "bench.feeder"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **told},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield feeder
+        feeder.wait()
+    finally:
+        feeder.kill()
+        feeder.wait()
+
+
+def _lag_seconds(system: BenchSystem) -> float:
+    """How much older what the reader has applied is than the newest entry."""
+    with closing(system.log()) as log:
+        head = log.head()
+    return max(0, unix_ms_of(head) - unix_ms_of(system.position_of(system.reader))) / 1000
