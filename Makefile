@@ -49,6 +49,16 @@ test-programs: setup ## Run the tests of whole programs: the twitter command, th
 test-faults: setup ## Run the fault tests: processes killed, paused and starved, Redis losing data (real processes, minutes)
 	$(PYTEST) tests/faults $(ARGS)
 
+SECONDS ?= 600
+SEED ?= 1
+.PHONY: torture torture-short
+
+torture: setup ## Clients, a nemesis on every process, and a checker: ten minutes (SECONDS=600 SEED=1; ARGS="--lanes 4")
+	$(BIN)/python -m tests.torture.run --seconds $(SECONDS) --seed $(SEED) $(ARGS)
+
+torture-short: setup ## The same for CI: half a minute of torture
+	$(BIN)/python -m tests.torture.run --seconds 35 --seed $(SEED) $(ARGS)
+
 API_TESTS := $(addprefix tests/integration/,test_system.py test_read_api.py)
 
 test-stores: setup ## Run the tests on PostgreSQL and of shared readers, the API on both, and owners killed on PostgreSQL

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum, auto
 from types import TracebackType
 from typing import Final, Self
@@ -27,11 +28,23 @@ class Fault(Enum):
     """The call runs; its answer never arrives, and the connection stays open."""
 
 
+class _Cut(Exception):
+    """The connection ends here."""
+
+
+@dataclass(slots=True)
+class _Link:
+    """What happens to the answers of one connection from now on."""
+
+    fault: Fault | None = None
+    is_mute: bool = False
+
+
 class FaultyNetwork:
     """Forwards to ``127.0.0.1:port``, and meets each append call with the next of ``faults``, if there is one.
 
-    Use as an async context manager, in the loop of what connects through it. ``appends`` counts the calls sent,
-    ``on_append`` is called before each is forwarded.
+    Use as an async context manager. ``appends`` counts the calls sent, ``on_append`` is called before each is
+    forwarded, and every piece of an answer is passed on as ``on_answer`` returns it.
     """
 
     def __init__(self, port: int) -> None:
@@ -43,6 +56,7 @@ class FaultyNetwork:
         self.faults: deque[Fault] = deque()
         self.appends = 0
         self.on_append: Callable[[], None] | None = None
+        self.on_answer: Callable[[bytes], bytes] | None = None
         self._is_mute: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -83,23 +97,38 @@ class FaultyNetwork:
 
     async def _forward(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         from_redis, to_redis = await asyncio.open_connection(HOST, self._target_port)
+        link = _Link()
         try:
-            while request := await from_client.read(CHUNK_BYTES):
-                if asyncio.current_task() in self._is_mute:
-                    continue
-                fault = self._fault_of(request)
-                if fault is Fault.LOSE_REQUEST:
-                    return
-                to_redis.write(request)
-                answer = await from_redis.read(CHUNK_BYTES)
-                if fault is Fault.LOSE_ANSWER or not answer:
-                    return
-                if fault is Fault.WITHHOLD_ANSWER:
-                    await from_client.read()  # until the client gives up
-                    return
-                to_client.write(answer)
+            async with asyncio.TaskGroup() as directions:
+                answers = directions.create_task(self._pass_answers(from_redis, to_client, link))
+                await self._pass_requests(from_client, to_redis, link)
+                answers.cancel()
+        except* _Cut:
+            pass
         finally:
             to_redis.transport.abort()
+
+    async def _pass_requests(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, link: _Link) -> None:
+        connection = asyncio.current_task()
+        while request := await source.read(CHUNK_BYTES):
+            if connection in self._is_mute:
+                link.is_mute = True
+                continue
+            link.fault = self._fault_of(request) or link.fault
+            if link.fault is Fault.LOSE_REQUEST:
+                return
+            target.write(request)
+            await target.drain()
+
+    async def _pass_answers(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, link: _Link) -> None:
+        while answer := await source.read(CHUNK_BYTES):
+            if link.fault is Fault.LOSE_ANSWER:
+                raise _Cut
+            if link.fault is Fault.WITHHOLD_ANSWER or link.is_mute:
+                continue
+            target.write(answer if self.on_answer is None else self.on_answer(answer))
+            await target.drain()
+        raise _Cut
 
     def _fault_of(self, request: bytes) -> Fault | None:
         if APPEND not in request:
