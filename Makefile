@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-stores test-charts e2e bench check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-stores test-charts torture torture-short e2e bench check lint types fmt docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -51,7 +51,6 @@ test-faults: setup ## Run the fault tests: processes killed, paused and starved,
 
 SECONDS ?= 600
 SEED ?= 1
-.PHONY: torture torture-short
 
 torture: setup ## Clients, a nemesis on every process, and a checker: ten minutes (SECONDS=600 SEED=1; ARGS="--lanes 4")
 	$(BIN)/python -m tests.torture.run --seconds $(SECONDS) --seed $(SEED) $(ARGS)
