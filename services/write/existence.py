@@ -81,7 +81,8 @@ class ReadService:
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 answer = await asyncio.shield(await self._request(f"/{kind}/{item_id}", headers))
-        except (httpx.HTTPError, TimeoutError) as error:
+        except (httpx.HTTPError, TimeoutError, AttributeError) as error:
+            # AttributeError: anyio's, when a connection is lost just as httpcore asks it for its address.
             log.debug("read_service_silent", kind=kind, id=item_id, reason=repr(error))
             return UNKNOWN
         if answer.status_code == httpx.codes.OK:
