@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-stores test-charts torture torture-short e2e bench check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-stores test-charts test-tilt tilt-ci torture torture-short e2e bench check lint types fmt docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ test-integration: setup ## Run the integration tests (real Valkey, SQLite and pr
 test-charts: setup ## Run the tests of the charts (helm and nginx: tests/charts/get-tools DIRECTORY fetches them)
 	$(PYTEST) tests/charts $(ARGS)
 
+test-tilt: setup ## Run the tests of Tiltfile and skaffold.yaml (with helm, as for test-charts; Tilt is not needed)
+	$(PYTEST) tests/tilt $(ARGS)
+
 test-programs: setup ## Run the tests of whole programs: the twitter command, the scripts, what a service installs (minutes)
 	$(PYTEST) tests/programs $(ARGS)
 
@@ -71,6 +74,9 @@ e2e: setup ## Build the images and run the tests on a real cluster: KUBECONFIG's
 
 bench: setup ## Measure the system against its baselines, with wrk (on Debian: apt install wrk); minutes, on a quiet machine
 	$(BIN)/python -m bench --output bench/results/bench.json $(ARGS)
+
+tilt-ci: ## Try the Tiltfile with the real Tilt, in a namespace of its own (ARGS="--build-network host": its settings)
+	tilt/ci $(ARGS)
 
 check: lint types ## Run every check that needs no test: lint and types
 

@@ -28,9 +28,11 @@ COMPOSE = REPOSITORY / "docker-compose.yml"
 
 
 def _instructions(service: str) -> list[tuple[str, str]]:
-    """Each instruction of a Dockerfile with its arguments, lines joined."""
+    """Each instruction of a Dockerfile with its arguments, lines joined; those of what is published."""
     text = (REPOSITORY / "services" / service / "Dockerfile").read_text()
     assert not text.startswith("# syntax="), "it would have the builder pull an image first"
+    text, _, development = text.partition("FROM service AS development\n")
+    assert development.endswith("\nFROM service\n"), "the last stage is the one that is built without being named"
     lines = re.sub(r"(?m)^#.*\n", "", text).replace("\\\n", " ").splitlines()
     return [(name, rest) for name, _, rest in (line.partition(" ") for line in lines if line)]
 
@@ -49,7 +51,7 @@ def test_an_image_starts_one_program_as_an_unprivileged_user(service: str) -> No
     assert isinstance(json.loads(instructions["ENTRYPOINT"]), list)
     assert "CMD" not in instructions
     assert instructions["STOPSIGNAL"] == ("SIGQUIT" if service == "edge" else "SIGTERM")
-    assert instructions["FROM"] == "${BASE_IMAGE}"
+    assert instructions["FROM"] == "${BASE_IMAGE} AS service"
 
 
 @pytest.mark.parametrize("service", SERVICES)
