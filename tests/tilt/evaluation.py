@@ -21,7 +21,8 @@ from tests.support.process import REPOSITORY
 
 GENERATED: Final = "build/"
 CHARTS: Final = "build/tilt/charts"
-CONTEXT: Final = "some-cluster"
+KNOWN_CONTEXT: Final = "kind-any"
+"""One that Tilt knows as local."""
 HOME: Final = "/home/ada"
 MANUAL: Final = "manual"
 FIRST_LINE: Final = "# -*- mode: python -*-\n"
@@ -67,9 +68,11 @@ class Tilt:
         hosting: Record | None = None,
         fetched: Sequence[str] = (),
         ci: bool = False,
+        context: str = KNOWN_CONTEXT,
     ) -> None:
         self.charts = charts
         self.fetched = fetched
+        self.context = context
         self.given = given or {}
         self.hosting = hosting
         self.subcommand = "ci" if ci else "up"
@@ -118,6 +121,7 @@ class Tilt:
 
     def local(self, command: Sequence[str], *, quiet: bool = False, echo_off: bool = False) -> str:
         assert quiet >= echo_off
+        assert self.context in {KNOWN_CONTEXT, *self.allowed_contexts}, "Tilt refuses to run anything"
         self.commands.append(command)
         if command[0] == "kubectl" and self.hosting is not None:
             return yaml.safe_dump(self.hosting)
@@ -146,7 +150,7 @@ class Tilt:
     # ---- the cluster ----
 
     def k8s_context(self) -> str:
-        return CONTEXT
+        return self.context
 
     def allow_k8s_contexts(self, contexts: str) -> None:
         self.allowed_contexts.append(contexts)

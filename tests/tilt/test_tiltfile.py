@@ -15,7 +15,7 @@ from services.common.auth.signing_keys import parse_keys
 from tests.charts.rendering import named, of_kind, pods
 from tests.support.process import REPOSITORY
 from tests.tilt.dockerfiles import copied_from_context, entrypoint, stages
-from tests.tilt.evaluation import CONTEXT, Record, Tilt, evaluate
+from tests.tilt.evaluation import KNOWN_CONTEXT, Record, Tilt, evaluate
 
 SERVICES = {"read-service", "write-service", "db-updater"}
 PORTS = {"edge": 8080, "read-service": 8000, "write-service": 8001, "db-updater": 8002}
@@ -36,24 +36,31 @@ def _is_within(path: str, places: list[str]) -> bool:
 # ---- where it may deploy ----
 
 
+def test_a_cluster_that_tilt_knows_is_left_to_its_judgement(tilt: Tilt) -> None:
+    """It is neither asked nor allowed, so a cluster that is only named like a local one is refused by Tilt."""
+    assert tilt.allowed_contexts == []
+    assert not any(command[0] == "kubectl" for command in tilt.commands)
+
+
 @pytest.mark.parametrize("host", ["localhost:5001", "127.0.0.1:5001"])
 def test_a_cluster_that_announces_a_registry_of_this_machine_is_allowed(charts: Path, host: str) -> None:
-    """Tilt knows kind and minikube by itself; others say so by KEP 1755."""
-    tilt = Tilt(charts, hosting=_hosting(host))
+    """Tilt runs nothing on a context that is not allowed, so it is allowed before it is asked."""
+    tilt = Tilt(charts, context="elsewhere", hosting=_hosting(host))
     evaluate(tilt)
-    assert tilt.allowed_contexts == [CONTEXT]
+    assert tilt.allowed_contexts == ["elsewhere"]
     [asked] = [command for command in tilt.commands if command[0] == "kubectl"]
-    assert {"get", "local-registry-hosting", CONTEXT} <= set(asked), "and only that cluster is asked"
+    assert asked[1:4] == ["--context", "elsewhere", "get"]
 
 
 @pytest.mark.parametrize(
     "hosting", [None, {"kind": "ConfigMap"}, _hosting("registry.example.org"), _hosting("localhost.example.org:5001")]
 )
-def test_any_other_cluster_is_left_to_tilts_own_list(charts: Path, hosting: Record | None) -> None:
-    """A cluster for others announces nothing, or a registry elsewhere."""
-    tilt = Tilt(charts, hosting=hosting)
-    evaluate(tilt)
-    assert tilt.allowed_contexts == []
+def test_any_other_cluster_is_refused(charts: Path, hosting: Record | None) -> None:
+    """One for others announces nothing, or a registry elsewhere; a Tiltfile that fails deploys nothing."""
+    tilt = Tilt(charts, context="production", hosting=hosting)
+    with pytest.raises(starlark.StarlarkError, match="production is no cluster that Tilt knows as local"):
+        evaluate(tilt)
+    assert tilt.objects == []
 
 
 # ---- settings ----
@@ -90,7 +97,7 @@ def test_the_published_redis_chart_is_fetched_once(charts: Path) -> None:
 
 def test_without_a_setting_nothing_is_fetched(tilt: Tilt) -> None:
     """The stand-in is packed into charts that were removed before."""
-    assert [command for command in tilt.commands if command[0] != "kubectl"] == [
+    assert tilt.commands == [
         ["rm", "-rf", "build/tilt/charts"],
         ["charts/build", "build/tilt/charts", "tests/fixtures/redis-chart"],
     ]
@@ -261,5 +268,5 @@ def test_commands_are_programs_targets_and_resources_that_exist(tilt: Tilt) -> N
         program, action, context, namespace, deployment = tilt.button_commands[name]["args"]
         assert os.access(REPOSITORY / program, os.X_OK)
         assert f"{action}()" in (REPOSITORY / program).read_text()
-        assert (context, namespace) == (CONTEXT, "twitter-clone-dev")
+        assert (context, namespace) == (KNOWN_CONTEXT, "twitter-clone-dev")
         assert named(tilt.objects, "Deployment", deployment)
