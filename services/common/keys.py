@@ -37,6 +37,9 @@ RESPONSE_PREFIX: Final = "response:"
 DELETED: Final = "log:deleted"
 """Sorted set of ``{tweet id}:{user id}``: every deletion that the log holds, by its position; trimmed with it."""
 
+WAITED_FOR: Final = "log:waited_for"
+"""Written before replicas are waited for: Redis waits for what the same connection has written, and for no more."""
+
 LIMIT_PREFIX: Final = "limit:"
 """``limit:{limit}:{window}:{subject}`` -> requests leased or admitted in this window, in CACHE_URL's Redis. Expires."""
 

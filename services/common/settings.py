@@ -16,20 +16,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.database_url import check_database_url
+from services.common.log.redis_url import check_redis_url
 
 USAGE_ERROR = 2
-_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
-
-
-def check_redis_url(url: str) -> str:
-    """Return the URL as it is. Raises ValueError for one that redis-py could not use."""
-    if not url.startswith(_REDIS_SCHEMES):
-        raise ValueError("must look like redis://host:6379 (or rediss://, or unix:///path)")
-    return url
 
 
 def split_list(text: str) -> list[str]:
@@ -83,7 +76,8 @@ class ServiceSettings(BaseSettings):
 
     redis_url: RedisUrl = Field(
         "redis://localhost:6379",
-        description="The Redis or Valkey that holds the log.",
+        description="The Redis or Valkey that holds the log; "
+        "redis+sentinel://host1:26379,host2:26379/mymaster asks Sentinels for it.",
         repr=False,  # may hold a password
     )
     host: str = Field("127.0.0.1", description="Address to listen on, for the API and the metrics.")

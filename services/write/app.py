@@ -79,7 +79,13 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
             stack.callback(watch.close)
             await stack.enter_async_context(limits)
             writers = [
-                LogWriter(connection_to(settings.redis_url), view, clock, requires_durability=requires_durability)
+                LogWriter(
+                    connection_to(settings.redis_url),
+                    view,
+                    clock,
+                    requires_durability=requires_durability,
+                    replicas_min=settings.replicas_min,
+                )
                 for _ in range(CALLS_IN_FLIGHT_MAX)
             ]
             for writer in writers:

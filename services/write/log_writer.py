@@ -16,8 +16,6 @@ from typing import Final, cast
 
 import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -27,10 +25,12 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from services.common import keys
 from services.common.errors import LogUnavailable, OperationalError, OutcomeUnknown, WritesRefused
 from services.common.log.append import KEYS, SCRIPT, AppendCall, AppendItem, Argument, Result, encode_call, parse_reply
 from services.common.log.durability import HIDDEN, SETTINGS, judge
 from services.common.log.redis_errors import is_passing
+from services.common.log.redis_url import connection_pool
 from services.write.clocks import LogView, TrustedClock
 from services.write.errors import LogFull, LogNotDurable
 
@@ -39,6 +39,7 @@ VERDICT_SECONDS: Final = 0.1  # a call's deadline lies this long before ours: a 
 PAUSE_SECONDS: Final = 0.03
 IDLE_SECONDS: Final = 0.1  # after this a connection is tried out before anything is sent that could be in doubt
 ALIVE_SECONDS: Final = 0.1
+REPLY_SECONDS: Final = 0.05
 
 _SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -51,7 +52,7 @@ class _Unanswered(Exception):
 
 def connection_to(redis_url: str) -> AbstractConnection:
     """A connection, not yet open, that neither retries nor resends, whatever the URL's query says."""
-    pool = ConnectionPool.from_url(redis_url, retry=Retry(NoBackoff(), 0), protocol=2)
+    pool = connection_pool(redis_url, ConnectionPool)
     return cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]  # not typed there
 
 
@@ -59,7 +60,8 @@ class LogWriter:
     """The ``Append`` of the group commit. Not to be called again before its call has returned.
 
     With ``requires_durability`` nothing is sent to a Redis that may lose what it acknowledges. Each new connection is
-    asked: behind it may be a server that has just started with other settings.
+    asked: behind it may be a server that has just started with other settings. A call has succeeded once
+    ``replicas_min`` replicas have it on disk, too; until then what became of it is not known.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class LogWriter:
         clock: TrustedClock,
         *,
         requires_durability: bool = False,
+        replicas_min: int = 0,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._connection = connection
         self._view = view
         self._clock = clock
         self._requires_durability = requires_durability
+        self._replicas_min = replicas_min
         self._idle_seconds = idle_seconds
         self._answered_at = 0.0
 
@@ -93,7 +97,7 @@ class LogWriter:
                 await self._open(_attempt_until(deadline) if is_in_doubt else deadline)
                 if not is_in_doubt:
                     arguments = self._new_call(items, deadline)
-                return await self._send(arguments, _attempt_until(deadline))
+                return await self._append(arguments, deadline)
             except _Unanswered as error:
                 if not is_in_doubt:
                     log.warning("append_unanswered", reason=str(error))
@@ -170,6 +174,12 @@ class LogWriter:
         if findings := judge(dict(zip(words[::2], words[1::2], strict=True))):
             raise LogNotDurable(findings)
 
+    async def _append(self, arguments: list[Argument], deadline: float) -> list[Result]:
+        results = await self._send(arguments, _attempt_until(deadline))
+        if self._replicas_min:
+            await self._wait_for_replicas(deadline)
+        return results
+
     async def _send(self, arguments: list[Argument], until: float) -> list[Result]:
         loop = asyncio.get_running_loop()
         asked = loop.time()
@@ -192,6 +202,31 @@ class LogWriter:
             await self._ask("SCRIPT LOAD", SCRIPT)
             return cast("bytes", await self._ask(*command))
 
+    async def _wait_for_replicas(self, deadline: float) -> None:
+        """Return when enough replicas have on disk all that the log holds by now. Raises OutcomeUnknown.
+
+        1. Write: replicas are waited for only as far as this connection has written, and the answer to a call may be
+           about entries that another one has appended.
+        2. WAIT until they have it. Alone, the next step would take a second: replicas say what they have fsynced when
+           they are asked or once a second, and they are asked before they have fsynced this.
+        3. WAITAOF until they say that it is on disk.
+        """
+        needed = self._replicas_min
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._ask("SET", keys.WAITED_FOR, "")
+                reached = cast("int", await self._ask("WAIT", needed, _milliseconds_until(deadline)))
+                if reached >= needed:
+                    answer = await self._ask("WAITAOF", 1, needed, _milliseconds_until(deadline))
+                    _, reached = cast("list[int]", answer)
+        except (RedisError, OSError) as error:
+            raise OutcomeUnknown(
+                f"it is in the log, and the replicas cannot be asked whether they have it: {error}"
+            ) from error
+        if reached < needed:
+            raise OutcomeUnknown(f"it is in the log, but only {reached} of {needed} replicas have it on disk")
+        self._answered_at = asyncio.get_running_loop().time()
+
     async def _ask(self, *command: Argument) -> object:
         await self._connection.send_command(*command, check_health=False)
         return await self._connection.read_response()
@@ -201,8 +236,15 @@ def _attempt_until(deadline: float) -> float:
     return min(deadline, asyncio.get_running_loop().time() + ATTEMPT_SECONDS)
 
 
+def _milliseconds_until(deadline: float) -> int:
+    """For Redis to wait: a little less, so that its answer is here in time."""
+    return max(int((deadline - asyncio.get_running_loop().time() - REPLY_SECONDS) * 1000), 1)
+
+
 def _is_final(error: OperationalError, is_in_doubt: bool) -> bool:
     """Whether an error decides the call, given that an earlier copy may have run or may still run."""
+    if isinstance(error, OutcomeUnknown):
+        return True
     if isinstance(error, WritesRefused) and error.code.startswith("deadline_"):
         # In doubt this is the proof that no copy ran or will run. Otherwise our idea of Redis's clock is wrong, the
         # only copy is known not to have run, and a fresh call may follow.

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
+from services.common.log.redis_url import is_sentinel
 from services.common.settings import AuthKeysFile, MetricsPort, Port, PublicSettings
 
 
@@ -43,6 +44,18 @@ class WriteSettings(PublicSettings):
     log_durability: Literal["warn", "required"] = Field(
         "warn", description="A Redis that may lose acknowledged writes: warn of it, or (required) write nothing to it."
     )
+
+    log_replicas_min: int = Field(
+        0,
+        ge=0,
+        description="Replicas of Redis that have a write on disk before it is acknowledged; "
+        "where REDIS_URL names Sentinels, at least 1.",
+    )
+
+    @property
+    def replicas_min(self) -> int:
+        """How many replicas are waited for: a failover keeps only what one of them has."""
+        return max(self.log_replicas_min, int(is_sentinel(self.redis_url)))
 
     @field_validator("auth_required")
     @classmethod

@@ -78,7 +78,7 @@ class System:
 
     def __enter__(self) -> Self:
         try:
-            self.redis.start()
+            self.start_log()
             for service in self._services():
                 service.start()
             for service in self._services():
@@ -90,6 +90,10 @@ class System:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def start_log(self) -> None:
+        """Start what holds the log."""
+        self.redis.start()
 
     def close(self) -> None:
         """Kill everything; to stop gracefully is a test's own story."""

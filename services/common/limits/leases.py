@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from services.common.errors import LogUnavailable
 from services.common.limits.metrics import LimitMetrics
 from services.common.log.redis_errors import translated
+from services.common.log.redis_pool import impatient_redis
 
 ASK_SECONDS: Final = 0.1
 AWAY_SECONDS: Final = 1.0
@@ -48,13 +46,7 @@ class Leases:
     """For one event loop. One call is under way at a time, so that on the log's Redis there is one fsync for many."""
 
     def __init__(self, redis_url: str, metrics: LimitMetrics, *, ask_seconds: float = ASK_SECONDS) -> None:
-        self._redis = Redis.from_url(
-            redis_url,
-            socket_timeout=ask_seconds,
-            socket_connect_timeout=ask_seconds,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+        self._redis = impatient_redis(redis_url, ask_seconds=ask_seconds, connections_max=1)
         self._script = self._redis.register_script(_SCRIPT)
         self._metrics = metrics
         self._ask_seconds = ask_seconds
@@ -79,7 +71,7 @@ class Leases:
             self._sending.cancel()
             with suppress(asyncio.CancelledError):
                 await self._sending
-        await self._redis.aclose()
+        await self._redis.aclose(close_connection_pool=True)
 
     async def _send(self) -> None:
         try:

@@ -8,10 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, cast
 
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
-from redis.retry import Retry
 
 from services.common import events, keys
 from services.common.errors import FenceLost, InvariantError, LogForked, LogUnavailable
@@ -33,9 +30,11 @@ from services.common.log.durability import SETTINGS, Finding, judge
 from services.common.log.entry import Entry, parse
 from services.common.log.idempotency import IdempotencyAnswer, hour_of
 from services.common.log.redis_errors import is_passing, translated
+from services.common.log.redis_url import is_sentinel, redis_client
 from services.common.log.scripts import load
 
 APPEND_BUDGET_MS: Final = 2_000
+REPLICAS_MS: Final = 400  # of twice that, and so below the timeout
 SCAN_KEYS: Final = 1_000
 
 
@@ -102,13 +101,8 @@ class EventLog:
     """The stream and the keys beside it. Every call raises LogUnavailable when Redis cannot answer now."""
 
     def __init__(self, redis_url: str, *, timeout_seconds: float = 1.0) -> None:
-        self._redis = Redis.from_url(
-            redis_url,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+        self._redis = redis_client(redis_url, timeout_seconds)
+        self._replicas_min = int(is_sentinel(redis_url))
         self._append = self._redis.register_script(SCRIPT)
         self._start_epoch = self._redis.register_script(load("start_epoch", appends=True))
         self._raise_fence = self._redis.register_script(load("raise_fence"))
@@ -209,7 +203,9 @@ class EventLog:
                 clock_ms=time.time_ns() // 1_000_000,
                 items=items,
             )
-            return parse_reply(cast("bytes", self._append(keys=KEYS, args=encode_call(call))))
+            reply = parse_reply(cast("bytes", self._append(keys=KEYS, args=encode_call(call))))
+        self._wait_for_replicas()
+        return reply
 
     def start_epoch(
         self, epoch: int, fence: int, base_position: int, *, entries: int = 0, seen: LogStatus | None = None
@@ -351,6 +347,18 @@ class EventLog:
     def close(self) -> None:
         """Close the connections."""
         self._redis.close()
+
+    def _wait_for_replicas(self) -> None:
+        """Where a failover may come, return when a replica has all of the log on disk, as LogWriter does."""
+        if not self._replicas_min:
+            return
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(keys.WAITED_FOR, "")
+            pipe.wait(self._replicas_min, REPLICAS_MS)
+            pipe.waitaof(1, self._replicas_min, REPLICAS_MS)
+            *_, (_, on_disk) = pipe.execute()
+        if on_disk < self._replicas_min:
+            raise LogUnavailable("what was appended is not on a replica's disk yet, and a failover would lose it")
 
     def _held_by_somebody(self, names: list[bytes]) -> list[bytes]:
         """Without those of deleted accounts, which are held for nobody (``-{Unix ms}``)."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+
+from services.common.log.redis_url import connection_pool
 
 
 def impatient_redis(redis_url: str, *, ask_seconds: float, connections_max: int) -> Redis:
@@ -13,13 +13,12 @@ def impatient_redis(redis_url: str, *, ask_seconds: float, connections_max: int)
     Each of these waits has that time for itself: who asks still needs a timeout around the whole. Close it with
     ``aclose(close_connection_pool=True)``.
     """
-    pool = BlockingConnectionPool.from_url(
+    pool = connection_pool(
         redis_url,
+        BlockingConnectionPool,
         max_connections=connections_max,
         timeout=ask_seconds,
         socket_timeout=ask_seconds,
         socket_connect_timeout=ask_seconds,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
     )
     return Redis.from_pool(pool)
