@@ -67,7 +67,8 @@ test-stores: setup ## Run the tests on PostgreSQL and of shared readers, the API
 	$(PYTEST) tests/stores $(ARGS)
 	TEST_READ_STORE=shared $(PYTEST) $(API_TESTS) $(ARGS)
 	TEST_READ_STORE=shared TEST_DATABASE=postgresql $(PYTEST) $(API_TESTS) tests/contract/test_openapi.py \
-		tests/integration/test_accounts.py tests/faults/test_owner_crashes.py $(ARGS)
+		tests/integration/test_accounts.py tests/integration/test_owner_idempotency.py \
+		tests/faults/test_idempotency.py tests/faults/test_owner_crashes.py $(ARGS)
 
 e2e: setup ## Build the images and run the tests on a real cluster: KUBECONFIG's, or the developers' test cluster
 	tests/e2e/run $(BIN)/python $(ARGS)

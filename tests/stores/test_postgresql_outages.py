@@ -77,3 +77,46 @@ async def test_a_server_that_is_down_is_a_503_within_a_second(
             owner.catch_up()
             await process.lookups.reach(bob)
             assert body(await process.lookups.user(bob))["username"] == "bob"
+
+
+@pytest.mark.anyio
+async def test_a_server_that_is_stalled_is_a_503_within_a_second(
+    server: PostgresqlServer, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Its machine answers for it, so no connection is ever lost: nobody waits for that, however many ask."""
+    log = ScriptedLog(redis_server.url)
+    log.start()
+    with closing(Owner(EventLog(log.url), database_of(server.new_database()))) as owner:
+        (ada,) = append(log, UserCreated(username="ada"))
+        owner.catch_up()
+        async with reading("shared", owner, log.url, tmp_path / "unused") as process:
+            await process.lookups.user_by_username("ada")
+            server.pause()
+            try:
+                for name in ("bob", "cyd", "dan", "eve"):
+                    with anyio.fail_after(PROMPT_SECONDS), pytest.raises(StoreUnavailable):
+                        await process.lookups.user_by_username(name)
+            finally:
+                server.resume()
+            assert body(await process.lookups.user_by_username("ada"))["id"] == ada
+            (bob,) = append(log, UserCreated(username="bob"))
+            owner.catch_up()
+            await process.lookups.reach(bob)
+            assert body(await process.lookups.user(bob))["username"] == "bob"
+
+
+def test_an_owner_whose_server_is_stalled_goes_on_when_it_does(
+    server: PostgresqlServer, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """What it was about to commit is there once."""
+    directory = tmp_path / "owner"
+    use_postgresql(directory, server)
+    with closing(EventLog(redis_server.url)) as log, following(directory, redis_server.url) as owner:
+        owner.wait_until_ready()
+        server.pause()
+        try:
+            (last,) = owners.append(log, owners.user("ada"))
+        finally:
+            server.resume()
+        owner.wait_until_applied(last)
+        assert owner.volume.applied.entries == 2

@@ -59,6 +59,14 @@ class PostgresqlServer(Program):
         self._signal(signal.SIGQUIT)
         self.wait()
 
+    def pause(self) -> None:
+        """Stall it with all its sessions, which are processes of their own."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        os.killpg(self.pid, signal.SIGCONT)
+
     def new_database(self) -> str:
         """The URL of a new, empty database."""
         name = f"test_{next(self._numbers)}"
