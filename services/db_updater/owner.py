@@ -10,7 +10,6 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from services.common.database import is_environment_fault
 from services.common.errors import (
     BehindHorizon,
     InvariantError,
@@ -28,7 +27,7 @@ from services.db_updater.applier import Applier, At, Step
 from services.db_updater.metrics import OwnerMetrics
 from services.db_updater.recovery import GRACE_SECONDS, Recovery
 from services.db_updater.retention import trim_position
-from services.db_updater.volume import Volume
+from services.db_updater.volume import Volume, raise_unless_it_passes
 
 NAME: Final = "db-updater"
 BATCH_ENTRIES_MAX: Final = 1000
@@ -106,8 +105,8 @@ class Owner:
         """Follow the log until stop().
 
         Faults of Redis, disk and memory are waited out. A log that lost entries is set right. After NewerVersion or
-        BehindHorizon nothing is applied any more, but what is held stays available. Raises everything else: the
-        process must not go on.
+        BehindHorizon nothing is applied any more, but what is held stays available. Raises everything else
+        (StorageUnfit for a damaged database): the process must not go on.
         """
         while not self._stopping.is_set():
             try:
@@ -126,8 +125,7 @@ class Owner:
             except OSError as error:
                 self._pause("volume_unavailable", error)
             except DBAPIError as error:
-                if not is_environment_fault(error):
-                    raise
+                raise_unless_it_passes(self._volume.name, error)
                 self._pause("volume_unavailable", error)
 
     def _follow(self) -> None:
@@ -207,7 +205,9 @@ class Owner:
             return
         _logger.info("archive_replayed", after_position=self.position, up_to_position=self._volume.archive.position)
         for entries in self._volume.archive.read(self.position, self._batch_entries_max):
-            self._applier.apply(check_chain(entries, self.position))
+            understood = check_chain(entries, self.position)
+            self._applier.apply(understood)
+            check_chain(entries[len(understood) :], self.position)  # raises if there is one that is not understood
             self._check_running()
 
     def _start_log(self, status: LogStatus) -> None:

@@ -15,10 +15,11 @@ from anyio import to_thread
 from sqlalchemy.exc import DBAPIError
 
 from services.common import snapshot
-from services.common.database import Database, is_environment_fault
+from services.common.database import Database, shown
 from services.common.errors import OwnerUnavailable
 from services.common.snapshot import Snapshot
 from services.db_updater.metrics import OwnerMetrics
+from services.db_updater.volume import raise_unless_it_passes
 
 REUSE_SECONDS: Final = 5.0
 """A snapshot this young is handed out again; shorter than any lease, so that its entries are still in the log."""
@@ -101,8 +102,7 @@ class SnapshotShelf:
         except OSError as error:
             raise OwnerUnavailable(f"no snapshot can be made: {error}") from error
         except DBAPIError as error:
-            if not is_environment_fault(error):
-                raise
+            raise_unless_it_passes(shown(self._database), error)
             raise OwnerUnavailable(f"no snapshot can be made: {error.orig}") from error
         self._reap(keep=made.path)
         seconds = time.perf_counter() - started_at

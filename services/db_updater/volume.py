@@ -6,54 +6,41 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Final
 
 import msgspec
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    func,
-    insert,
-    inspect,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, func, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
 from services.common import projection
 from services.common.archive import Archive
 from services.common.backup import Restored, restored_path, restoring_path
-from services.common.database import Database, open_writer, shown
+from services.common.database import Database, is_damage, is_environment_fault, open_writer, shown
 from services.common.errors import FenceLost, StorageUnfit
 from services.common.events import DeadLetterReplayed, Event, Malformed, UserCreated, decode
 from services.common.ids import BEGINNING
 from services.common.log.entry import Entry
 from services.common.models import Applied, DeadLetter, User
 from services.common.projection import AppliedBatch, AppliedState
+from services.db_updater.last_batch import archive_last_batch, create_last_batch, keep_last_batch
 from services.db_updater.lock import VolumeLock
 from services.db_updater.private import PrivateTables
 from services.db_updater.reports import RecoveryReports
+from services.db_updater.versions import put_own_version_in_place
 
-_last_batch = Table(
-    "last_batch", MetaData(), Column("id", Integer, primary_key=True), Column("entries", LargeBinary, nullable=False)
+_REMEDY: Final = (
+    "if it is the owner's, run `twitter rebuild --replace`, and if that does not help, "
+    "`twitter restore --from BACKUP --replace`"
 )
-"""The entries of the batch committed last, in one row. No part of the projection: what a crash kept from the archive,
-and a log that lost it, is still here."""
-
-_encode = msgspec.msgpack.Encoder().encode
-_decoder = msgspec.msgpack.Decoder(list[Entry])
 
 
 class Volume:
     """The owner's database and files, open for writing by this process alone.
 
-    Opening creates what is missing. Raises StorageUnfit when another owner holds the volume, when the database was
-    made by another projection version, or when the archive is damaged.
+    Opening creates what is missing, and puts a SQLite file of another projection version aside. Raises StorageUnfit
+    when another owner holds the volume, when the database cannot be put aside or is a PostgreSQL of another version, or
+    when the archive is damaged.
     """
 
     def __init__(self, database: Database, directory: Path, archive_directory: Path) -> None:
@@ -65,9 +52,11 @@ class Volume:
             directory.mkdir(parents=True, exist_ok=True)
             opened.enter_context(closing(VolumeLock(_lock_path(database, directory))))
             _check_not_restoring(directory)
+            self.archive = opened.enter_context(closing(Archive(archive_directory)))
+            if isinstance(database, Path):
+                put_own_version_in_place(database, self.archive)
             self._engine = _open_database(database, opened)
             self.private = opened.enter_context(closing(PrivateTables(database)))
-            self.archive = opened.enter_context(closing(Archive(archive_directory)))
             self.reports = RecoveryReports(directory / "recoveries")
             self.applied = self._read_applied()
             """The prefix of the log that is committed; other threads may read it."""
@@ -101,7 +90,7 @@ class Volume:
         with self._engine.begin() as connection:
             self._guard(connection, entries[0].prev)
             batch = projection.apply(connection, entries)
-            connection.execute(update(_last_batch).values(entries=_encode([entry.kept for entry in entries])))
+            keep_last_batch(connection, entries)
             applied = projection.applied(connection)
             before_commit()
         self.applied = applied
@@ -112,9 +101,7 @@ class Volume:
         if self.archive.position >= self.applied.position:
             return
         with self._engine.begin() as connection:
-            entries = _decoder.decode(connection.execute(select(_last_batch.c.entries)).scalar_one())
-        if entries and entries[0].prev <= self.archive.position:
-            self.archive.append(entries)
+            archive_last_batch(connection, self.archive)
 
     def usernames(self, users_max: int) -> Iterator[dict[int, str]]:
         """The name of every user by id, in portions of at most ``users_max``."""
@@ -182,6 +169,14 @@ class Volume:
             return projection.applied(connection)
 
 
+def raise_unless_it_passes(name: str, error: DBAPIError) -> None:
+    """Return where the disk or the database's server failed; else raise the bug, or what to do about damage."""
+    if is_damage(error):
+        raise StorageUnfit(f"{name}, or the private tables beside it, is damaged ({error.orig}); {_REMEDY}") from error
+    if not is_environment_fault(error):
+        raise error
+
+
 @contextmanager
 def _translated(name: str) -> Iterator[None]:
     try:
@@ -189,7 +184,8 @@ def _translated(name: str) -> Iterator[None]:
     except OSError as error:
         raise StorageUnfit(f"the volume of {name} cannot be used: {error}") from error
     except DBAPIError as error:
-        raise StorageUnfit(f"{name} cannot be opened: {error.orig}") from error
+        remedy = f"; {_REMEDY}" if is_damage(error) else ""
+        raise StorageUnfit(f"{name} cannot be opened: {error.orig}{remedy}") from error
 
 
 def _lock_path(database: Database, directory: Path) -> Path:
@@ -227,7 +223,5 @@ def _open_database(database: Database, opened: ExitStack) -> Engine:
     with engine.begin() as connection:
         if not inspect(connection).has_table(Applied.__tablename__):
             projection.create_tables(connection)
-        if not inspect(connection).has_table(_last_batch.name):
-            _last_batch.create(connection)
-            connection.execute(insert(_last_batch).values(id=1, entries=_encode([])))
+        create_last_batch(connection)
     return engine

@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from services.common.auth import suspended, unauthorized
-from services.common.errors import ClientError
+from services.common.errors import ClientError, WritesRefused
 from services.common.events import (
     AccountDeleted,
     Event,
@@ -341,6 +341,8 @@ def _done(result: Result, kind: Kind) -> tuple[int, bool]:
         raise suspended()
     if result == "log_full":
         raise LogFull("the log has reached its bytes, or Redis its memory; nothing was written")
+    if result == "newer_version":
+        raise WritesRefused("owner_outdated", "the db-updater does not know this kind of event yet: upgrade it")
     if result == "idempotency_mismatch":
         raise idempotency_mismatch()
     if isinstance(result, str):

@@ -2,106 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from typer.testing import CliRunner, Result
 
-from services.cli.main import app
 from services.common import backup
 from services.common.log.client import EventLog
+from tests.support.backed_up import BackedUp
 from tests.support.backups import owners_files
 from tests.support.databases import USES_POSTGRESQL
-from tests.support.owner import archived, database_path, rebuilt_hashes, reported, table_hashes
+from tests.support.owner import database_path, reported, table_hashes
 from tests.support.process import REPOSITORY, Program
-from tests.support.system import System
 from tests.support.wait import eventually
 
 pytestmark = [pytest.mark.timeout(150), pytest.mark.skipif(USES_POSTGRESQL, reason="backups are of SQLite")]
-
-PASSWORD = "correct horse battery"
-
-
-class BackedUp(System):
-    """A system whose owner makes backups when asked, with accounts that have passwords."""
-
-    def __init__(self, directory: Path) -> None:
-        self.backups = directory / "backups"
-        keys = {"AUTH_KEYS_FILE": str(directory / "keys.json"), "BACKUP_DIR": str(self.backups)}
-        super().__init__(directory, environment={**keys, "BACKUP_INTERVAL_SECONDS": "86400"})
-
-    def sign_up(self, name: str) -> dict[str, Any]:
-        """A new account with a password; the answer, with tokens."""
-        body = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}
-        answer = self.write.post("/users", json=body)
-        assert answer.status_code == 201, answer.text
-        return dict(answer.json())
-
-    def may_log_in(self, name: str) -> bool:
-        """Whether name and password still belong together."""
-        answer = self.write.post("/auth/token", json={"username": name, "password": PASSWORD})
-        return answer.status_code == httpx.codes.OK
-
-    def write_some(self, author: int, count: int = 3) -> list[int]:
-        """Tweets that everybody has applied."""
-        answers = [self.create_tweet(author, f"tweet {number}") for number in range(count)]
-        self.wait_until_applied(int(answers[-1].headers["X-Log-Position"]))
-        return [int(answer.json()["id"]) for answer in answers]
-
-    def twitter(self, *arguments: str) -> Result:
-        """A command on this system."""
-        environment = {
-            "REDIS_URL": self.redis.url,
-            "OWNER_URL": self.owner.url,
-            "DATABASE_URL": str(database_path(self.owner_directory)),
-        }
-        return CliRunner().invoke(app, list(arguments), env=environment)
-
-    def result_of(self, *arguments: str) -> dict[str, Any]:
-        """What a command that succeeds prints as JSON."""
-        result = self.twitter(*arguments, "--json")
-        assert result.exit_code == 0, result.output
-        return dict(json.loads(result.stdout))
-
-    def back_up(self) -> Path:
-        """A backup of what has been applied."""
-        return Path(self.result_of("backup")["path"])
-
-    def lose_volume(self) -> None:
-        """The owner is gone with all its files."""
-        self.owner.kill()
-        shutil.rmtree(self.owner_directory)
-
-    def check_everybody_agrees(self, scratch: Path) -> None:
-        """Owner, archive and readers hold the same rows."""
-        assert all(table["is_equal"] for table in self.result_of("verify")["tables"].values())
-        hashes = table_hashes(database_path(self.owner_directory))
-        assert hashes == rebuilt_hashes(archived(self.owner_directory), scratch)
-        (replica,) = eventually(self._replicas)
-        assert table_hashes(replica) == hashes
-
-    def _replicas(self) -> list[Path]:
-        found = list(self.readers[0].directory.glob("replica/reader-*/replica-*.db"))
-        return found if len(found) == 1 else []
 
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[BackedUp]:
     """A system with a backup directory; a key signs tokens."""
-    directory = tmp_path / "system"
-    directory.mkdir()
-    (directory / "keys.json").write_text(
-        json.dumps({"keys": [{"kty": "oct", "kid": "one", "alg": "HS256", "k": "QUFB" * 16, "signs_from": 0}]})
-    )
-    with BackedUp(directory) as running:
+    with BackedUp(tmp_path / "system") as running:
         yield running
 
 
@@ -121,9 +46,8 @@ def test_lost_volume_is_restored_from_a_backup_and_the_log(system: BackedUp, tmp
     assert system.owner.wait() == 1
     newest = backup.find_backup(system.backups).path
     assert f"run `twitter restore --from {newest}`" in system.owner.log
-    restored = system.result_of("restore", "--from", str(newest))
-    assert (restored["missing_entries"], restored["position"]) == (0, backup.find_backup(newest).manifest.position)
-    system.owner.restart()
+    printed = system.follow_runbook("volume-lost")
+    assert f"restored up to position {backup.find_backup(newest).manifest.position}," in printed
     system.wait_until_applied(tweets[-1])
     assert table_hashes(database_path(system.owner_directory)) == held
     assert system.owner.http.get("/internal/position").json()["epoch"] == 1
@@ -144,8 +68,7 @@ def test_lost_volume_and_lost_redis_go_on_from_the_backup(system: BackedUp, tmp_
     system.lose_volume()
     system.redis.kill()
     system.redis.come_back_with(None)
-    system.result_of("restore", "--from", str(system.backups))
-    system.owner.restart()
+    system.follow_runbook("volume-lost")
     after = system.write_some(ada["id"], 1)[0]
     assert after > lost
     (summary,) = reported(system.owner_directory)
@@ -176,15 +99,12 @@ def test_entries_between_backup_and_log_are_counted_and_given_up_only_when_told(
     assert "5 entries after backup" in refused.stderr
     assert "--accept-loss" in refused.stderr
     assert not database_path(system.owner_directory).exists()
-    restored = system.result_of("restore", "--from", str(made), "--accept-loss")
-    assert restored["missing_entries"] == 5
-    halted = system.write.post("/tweets", json={"content": "not now", "user_id": ada["id"]})
-    assert halted.json()["code"] == "halted"
-    system.owner.restart()
+    assert "5 entries after that are given up" in system.follow_runbook("log-too-short")
     after = system.write_some(ada["id"], 1)[0]
     *saved, summary = reported(system.owner_directory)
     assert [entry["position"] for entry in saved] == discarded
     assert (summary["base_position"], summary["missing_entries"], summary["discarded_entries"]) == (kept, 5, 2)
+    assert summary["reason"].startswith("restored from a backup that ends at")  # it was halted before the owner began
     assert "missing_entries 5.0" in system.owner.metrics()
     statuses = {id_: system.read.get(f"/tweets/{id_}").status_code for id_ in (kept, *gone, *discarded, after)}
     assert [id_ for id_, status in statuses.items() if status == 200] == [kept, after]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -111,15 +112,59 @@ def test_second_owner_of_a_volume_is_refused(tmp_path: Path) -> None:
     open_volume(tmp_path).close()
 
 
-def test_database_of_another_version_is_refused(tmp_path: Path) -> None:
-    """An owner never opens a projection that another version made, and touches nothing of it."""
-    engine = open_writer(database_path(tmp_path), "full")
+def of_another_version(directory: Path) -> None:
+    """Let the database of an owner that has left be made by another projection version."""
+    engine = open_writer(database_path(directory), "full")
     with engine.begin() as connection:
         create_tables(connection)
         connection.execute(text("UPDATE applied SET projection_version = 2"))
     engine.dispose()
-    with pytest.raises(StorageUnfit, match="version 2"):
+
+
+def test_database_of_another_version_gives_way(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """It is kept as it is; the owner fills a new one from its archive, and has all that the other one had."""
+    *_, last = started(tmp_path, log, redis_server)
+    held = table_hashes(database_path(tmp_path))
+    of_another_version(tmp_path)
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_applied(last)
+        owner.wait_until_ready()
+    assert table_hashes(database_path(tmp_path)) == held
+    assert table_hashes(tmp_path / "twitter.db.version-2") == held
+
+
+def test_database_of_another_version_that_alone_holds_something_is_refused(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """The archive was lost: nothing could be filled from it."""
+    started(tmp_path, log, redis_server)
+    of_another_version(tmp_path)
+    shutil.rmtree(tmp_path / "archive")
+    with pytest.raises(StorageUnfit, match=r"of projection version 2 .* but the archive ends at 0"):
         open_volume(tmp_path)
+    assert database_path(tmp_path).exists()
+
+
+def test_batch_that_only_the_database_of_another_version_holds_is_archived_first(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """A crash kept it from the archive, and Redis has lost it since."""
+    started(tmp_path, log, redis_server)
+
+    def stop_before_archiving(step: Step) -> None:
+        if step is Step.COMMITTED:
+            raise RuntimeError("ended here")
+
+    (bob,) = append(log, user("bob"))
+    with following(tmp_path, redis_server.url, at=stop_before_archiving) as owner:
+        owner.wait_until_failed()
+    held = table_hashes(database_path(tmp_path))
+    of_another_version(tmp_path)
+    redis_server.flush()
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_epoch(2)
+        assert bob in {entry.position for entry in archived(tmp_path)}
+    assert table_hashes(database_path(tmp_path)) == held
 
 
 def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -270,6 +315,8 @@ def test_newer_event_stops_an_old_owner_before_it(tmp_path: Path, redis_server: 
     with following(tmp_path, redis_server.url) as owner:
         owner.wait_until_ready()
         (ada,) = append(log, user("ada"))
+        assert log.append([AppendItem(FutureEvent())]).results == ["newer_version"]
+        log.announce_version(2)  # as an owner did that has been rolled back since
         before, _, _ = append(log, tweet(ada), AppendItem(FutureEvent()), tweet(ada))
         owner.wait_until_refused("needs projection version 2")
         assert owner.owner.position == before

@@ -97,6 +97,9 @@ def is_environment_fault(error: BaseException | None) -> bool:
     return sqlite.is_fault(error) or postgresql.is_fault(error)
 
 
-def is_damage(error: BaseException) -> bool:
-    """Whether the driver says that its file is no longer a database; PostgreSQL sees to its own files."""
-    return sqlite.is_damage(error)
+def is_damage(error: BaseException | None) -> bool:
+    """Whether the driver says that its file is no longer a database; PostgreSQL sees to its own files.
+
+    Takes the driver's error, or SQLAlchemy's around it.
+    """
+    return sqlite.is_damage(error.orig if isinstance(error, DBAPIError) else error)

@@ -1,7 +1,7 @@
 """The projection: a pure function from the log to the public tables, the same on every copy."""
 
 from services.common.projection.apply import AppliedBatch, Touched, apply
-from services.common.projection.database import AppliedState, applied, create_tables, is_made, table_hashes
+from services.common.projection.database import AppliedState, applied, create_tables, is_made, made_by, table_hashes
 from services.common.projection.dead_letters import dead_letter
 from services.common.projection.touched import touched_by
 
@@ -14,6 +14,7 @@ __all__ = [
     "create_tables",
     "dead_letter",
     "is_made",
+    "made_by",
     "table_hashes",
     "touched_by",
 ]

@@ -40,12 +40,19 @@ def is_made(connection: Connection) -> bool:
     return inspect(connection).has_table(Applied.__tablename__)
 
 
+def made_by(connection: Connection) -> AppliedState | None:
+    """What this copy holds, whichever version made it; None if it is no projection of the log."""
+    if not is_made(connection):
+        return None
+    columns = [col(getattr(Applied, name)) for name in AppliedState.__slots__]
+    return AppliedState(*connection.execute(select(*columns)).one())
+
+
 def applied(connection: Connection) -> AppliedState:
     """What this copy holds. Raises StorageUnfit if another projection version made it, or none at all."""
-    if not is_made(connection):
+    state = made_by(connection)
+    if state is None:
         raise StorageUnfit("this file holds no projection of the log")
-    columns = [col(getattr(Applied, name)) for name in AppliedState.__slots__]
-    state = AppliedState(*connection.execute(select(*columns)).one())
     if state.projection_version != PROJECTION_VERSION:
         raise StorageUnfit(
             f"this database was made by projection version {state.projection_version}, this program is version "

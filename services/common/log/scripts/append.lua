@@ -32,7 +32,7 @@ local seen, clock_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 local is_full = ARGV[8] == '1'
 
 local now_ms = time_ms()
-local state = redis.call('HMGET', meta, 'head', 'epoch', 'halt', 'reported')
+local state = redis.call('HMGET', meta, 'head', 'epoch', 'halt', 'reported', 'version')
 local head = tonumber(state[1] or '0')
 
 local function refuse(why)
@@ -186,6 +186,8 @@ for item_number = 1, tonumber(ARGV[9]) do
     why = repetition(item) or why
   end
   if actor ~= '0' then why = why_barred(actor, token_position) or why end
+  -- An owner that does not know this type would stop before it (HAZARDS 5).
+  if not why and tonumber(item.version) > tonumber(state[5] or '1') then why = 'newer_version' end
   if is_full and not why then why = 'log_full' end
   if why then
     results[item_number] = why
