@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-stores test-charts test-tilt tilt-ci torture torture-short e2e bench check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-stores test-bench test-charts test-tilt tilt-ci torture torture-short e2e bench bench-check bench-growth check lint types fmt docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ test-contract: setup ## Run the contract tests
 
 test-integration: setup ## Run the integration tests (real Valkey, SQLite and processes)
 	$(PYTEST) tests/integration $(ARGS)
+
+test-bench: setup ## Run the tests of the benchmark: it runs, at a tiny size (needs wrk)
+	$(PYTEST) tests/bench $(ARGS)
 
 test-charts: setup ## Run the tests of the charts (helm and nginx: tests/charts/get-tools DIRECTORY fetches them)
 	$(PYTEST) tests/charts $(ARGS)
@@ -73,8 +76,20 @@ test-stores: setup ## Run the tests on PostgreSQL and of shared readers, the API
 e2e: setup ## Build the images and run the tests on a real cluster: KUBECONFIG's, or the developers' test cluster
 	tests/e2e/run $(BIN)/python $(ARGS)
 
-bench: setup ## Measure the system against its baselines, with wrk (on Debian: apt install wrk); minutes, on a quiet machine
-	$(BIN)/python -m bench --output bench/results/bench.json $(ARGS)
+BENCH := $(BIN)/python -m bench
+
+bench: setup ## Measure the system against its baselines and write docs/performance.md (needs wrk, a quiet machine, ten minutes)
+	$(BENCH) --output bench/results/bench.json $(ARGS)
+	$(BENCH).report
+
+RATIOS := tweet_hot,tweet_uniform,timeline_hot,timeline_uniform,post,post_alone,like,catching_up,home
+
+bench-check: setup ## Measure the ratios again; fails when one is worse than the committed ones by more than the noise
+	$(BENCH) --only $(RATIOS) --against bench/results/bench.json $(ARGS)
+
+bench-growth: setup ## Measure how cost grows with data, connections, batches, readers and the log, and write that page
+	$(BENCH).growth --output bench/results/growth.json $(ARGS)
+	$(BENCH).report
 
 tilt-ci: ## Try the Tiltfile with the real Tilt, in a namespace of its own (ARGS="--build-network host": its settings)
 	tilt/ci $(ARGS)

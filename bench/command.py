@@ -20,13 +20,14 @@ from bench.data import Society
 from bench.machine import LOAD_CORE, describe
 from bench.results import Figure, Results
 from bench.rounds import Scale
-from bench.scenarios import applying, freshness, home, reading, size, writing
+from bench.scenarios import applying, freshness, generator, home, mix, peers, reading, size, writing
 from bench.scenarios.context import Context
 from bench.system import BenchSystem
 
 Scenario = Callable[[Context], list[Figure]]
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
+    generator.generators,
     reading.tweet_hot,
     reading.tweet_uniform,
     reading.timeline_hot,
@@ -40,13 +41,14 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     home.home,
     size.readers,
     size.footprint,
+    mix.mix,
+    peers.seed_way,
+    peers.mastodon_mock,
 )
 """In the order of the table of targets."""
 
 QUICK: Final = Scale(tweets=2_000, users=200, seconds=1, warm_up_seconds=1, rounds=1, backlog=2_000)
 """Shows that everything works, and nothing else."""
-
-COMMITTED: Final = Path(__file__).parent / "results" / "bench.json"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -92,7 +94,6 @@ def run(scenarios: Iterable[Scenario], scale: Scale, say: Callable[[str], None] 
         system.close()
         shutil.rmtree(directory)
     return Results(
-        kind="bench",
         began_at=began_at.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - began, 1),
         machine=machine,

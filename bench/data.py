@@ -61,29 +61,32 @@ class Society:
 
     def tweet_id(self, number: int) -> int:
         """The id of the tweet with this number, from 0."""
-        return _FIRST + STEP * (self.users + self._follows + number)
+        return _FIRST + STEP * (self.users + self.follows + number)
 
     @property
-    def _follows(self) -> int:
+    def follows(self) -> int:
+        """How many follow somebody."""
         return self.home_readers * self.followed
+
+    def followings(self, chance: random.Random) -> Iterator[tuple[int, int]]:
+        """Who follows whom, by number."""
+        active = range(self.home_readers, self.users // 100)
+        others = range(max(self.home_readers, self.users // 100), self.users)
+        for reader in range(self.home_readers):
+            some = chance.sample(active, min(len(active), self.followed // 2))
+            for other in some + chance.sample(others, self.followed - len(some)):
+                yield reader, other
 
     def history(self) -> Iterator[Event]:
         """The events, in order."""
         chance = random.Random(self.tweets)
         yield from (UserCreated(username(number)) for number in range(self.users))
-        for reader in range(self.home_readers):
-            for other in self._followed(chance):
-                yield UserFollowed(self.user_id(reader), self.user_id(other))
+        for follower, followee in self.followings(chance):
+            yield UserFollowed(self.user_id(follower), self.user_id(followee))
         for _ in range(self.tweets):
             yield TweetCreated(self.user_id(self._author(chance)), sentence(chance))
         for number in range(0, self.tweets, 10):
             yield TweetLiked(self.tweet_id(number), self.user_id(chance.randrange(self.users)))
-
-    def _followed(self, chance: random.Random) -> list[int]:
-        active = range(self.home_readers, self.users // 100)
-        some = chance.sample(active, min(len(active), self.followed // 2))
-        others = range(max(self.home_readers, self.users // 100), self.users)
-        return some + chance.sample(others, self.followed - len(some))
 
     def _author(self, chance: random.Random) -> int:
         return chance.randrange(max(1, self.users // 100) if chance.random() < 0.2 else self.users)

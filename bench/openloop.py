@@ -15,7 +15,7 @@ import struct
 import time
 from array import array
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -255,12 +255,3 @@ def _ticks(call: Callable[[], None]) -> Iterator[None]:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
-
-
-def alternately(kinds: Sequence[Callable[[int], Request]], order: Sequence[int]) -> Iterator[Request]:
-    """Requests of several kinds, in an order that repeats; each kind is told its own number."""
-    numbers = [0] * len(kinds)
-    while True:
-        for kind in order:
-            yield kinds[kind](numbers[kind])
-            numbers[kind] += 1

@@ -64,15 +64,25 @@ class Figure(msgspec.Struct, frozen=True):
         return None if self.target is None else self.target.is_met_by(self.value)
 
 
-class Results(msgspec.Struct, frozen=True):
-    """One run: of what (``bench`` or ``growth``), when, where, at which size, and what was found."""
+class Series(msgspec.Struct, frozen=True):
+    """How something grows: pairs of a size (``over`` says of what) and what was measured there."""
 
-    kind: str
+    name: str
+    what: str
+    over: str
+    unit: str
+    points: list[tuple[float, float]]
+
+
+class Results(msgspec.Struct, frozen=True):
+    """One run: when, where, at which size, and what was found."""
+
     began_at: str
     seconds: float
     machine: Machine
     scale: dict[str, Any]
-    figures: list[Figure]
+    figures: list[Figure] = []
+    series: list[Series] = []
     failures: dict[str, str] = {}
 
     def figure(self, name: str) -> Figure | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,31 +16,38 @@ from tests.support.wait import eventually
 
 
 class Server(Program):
-    """A baseline, ``python -m bench.baselines.X``, told its PORT; ``url`` is where it is."""
+    """A baseline: a Python program that is told its PORT, which may also stand in its arguments as ``{port}``."""
 
-    def __init__(self, module: str, directory: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        environment: Mapping[str, str],
+        arguments: Sequence[str],
+        python: str = sys.executable,
+    ) -> None:
         port = free_port()
         self.url = f"http://{HOST}:{port}"
         told = {"PYTHONPATH": str(REPOSITORY), "PORT": str(port), **environment}
-        super().__init__(module, [sys.executable, "-m", f"bench.baselines.{module}"], directory, told)
+        command = [python, "-m", *(argument.format(port=port) for argument in arguments)]
+        super().__init__(name, command, directory, told)
 
-    def wait_ready(self, path: str = "/") -> None:
+    def wait_ready(self) -> None:
         """Wait until it answers anything."""
-        eventually(lambda: self._answers(path), describe=lambda: f"{self.name}:\n{self.log_tail}")
+        eventually(self._answers, describe=lambda: f"{self.name}:\n{self.log_tail}")
 
-    def _answers(self, path: str) -> bool:
+    def _answers(self) -> bool:
         assert self.is_running, f"{self.name} ended:\n{self.log_tail}"
         try:
-            httpx.get(f"{self.url}{path}", trust_env=False)
+            httpx.get(self.url, trust_env=False)
         except httpx.TransportError:
             return False
         return True
 
 
 @contextmanager
-def serving(module: str, directory: Path, **environment: str) -> Iterator[Server]:
-    """A baseline on the server's core."""
-    server = Server(module, directory, environment)
+def serving(server: Server) -> Iterator[Server]:
+    """A server on the server's core."""
     try:
         server.start()
         server.wait_ready()
@@ -48,3 +55,8 @@ def serving(module: str, directory: Path, **environment: str) -> Iterator[Server
         yield server
     finally:
         server.close()
+
+
+def bare(directory: Path, body_bytes: int) -> Server:
+    """The server that does nothing, with answers of this size."""
+    return Server("bare", directory, {"BODY_BYTES": str(body_bytes)}, ["bench.baselines.bare"])

@@ -8,7 +8,7 @@ from bench.data import STEP
 from bench.results import Figure, Target, at_least, ratio_figure
 from bench.rounds import Contestant, compare
 from bench.scenarios.context import Context
-from bench.server import serving
+from bench.server import bare, serving
 from bench.wrk import Requests
 
 BARE = "bare ASGI on uvicorn, same body size"
@@ -47,10 +47,10 @@ def _against_bare(context: Context, name: str, what: str, requests: Requests, ta
     system = context.system
     reader = system.reader
     body_bytes = _mean_body_bytes(reader.url, requests)
-    with system.measured(reader), serving("bare", context.directory, BODY_BYTES=str(body_bytes)) as bare:
+    with system.measured(reader), serving(bare(context.directory, body_bytes)) as idle:
         pids = {"redis": system.redis.pid, "owner": system.owner.pid}
         ours = Contestant(reader.url, requests, {"reader": reader.pid, **pids})
-        comparison = compare(ours, Contestant(bare.url, requests, {"bare": bare.pid}), context.scale)
+        comparison = compare(ours, Contestant(idle.url, requests, {"bare": idle.pid}), context.scale)
     return ratio_figure(
         name, what, BARE, comparison.rates, target, beside={"body_bytes": body_bytes, **comparison.beside}
     )

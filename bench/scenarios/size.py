@@ -72,8 +72,8 @@ def readers(context: Context) -> list[Figure]:
             wrk.warm_up(reader.url, requests, seconds=scale.warm_up_seconds, connections=16)
         rounds, generator_cpu = [], []
         for number in range(1, scale.rounds + 1):
-            alone, _ = _rate(every[:1], requests, scale.seconds, number)
-            together, cpu = _rate(every, requests, scale.seconds, number)
+            alone, _ = rate_of(every[:1], requests, scale.seconds, number)
+            together, cpu = rate_of(every, requests, scale.seconds, number)
             rounds.append((together, alone))
             generator_cpu.append(cpu)
     return [
@@ -88,7 +88,7 @@ def readers(context: Context) -> list[Figure]:
     ]
 
 
-def _rate(some: list[ServiceProcess], requests: Requests, seconds: float, seed: int) -> tuple[float, float]:
+def rate_of(some: list[ServiceProcess], requests: Requests, seconds: float, seed: int) -> tuple[float, float]:
     """Requests a second of these readers together, and the generators' share of their core."""
     runs = [wrk.start(reader.url, requests, seconds=seconds, connections=16, seed=seed) for reader in some]
     found = [wrk.finish(run) for run in runs]

@@ -18,7 +18,7 @@ from bench.machine import SERVER_CORE
 from bench.results import Figure, Target, at_least, at_most, ratio_figure
 from bench.rounds import Contestant, compare
 from bench.scenarios.context import Context
-from bench.server import serving
+from bench.server import bare, serving
 from bench.wrk import Requests
 from tests.support.process import REPOSITORY
 
@@ -103,10 +103,10 @@ def _against_bare(context: Context, name: str, what: str, requests: Requests, ta
     with (
         system.measured(writer),
         system.paused(system.owner),
-        serving("bare", context.directory, BODY_BYTES=str(body_bytes)) as bare,
+        serving(bare(context.directory, body_bytes)) as idle,
     ):
         pids = {"writer": writer.pid, "redis": system.redis.pid, "reader": system.reader.pid}
-        theirs = Contestant(bare.url, requests, {"bare": bare.pid})
+        theirs = Contestant(idle.url, requests, {"bare": idle.pid})
         comparison = compare(Contestant(writer.url, requests, pids), theirs, context.scale)
     system.wait_until_even()
     return ratio_figure(

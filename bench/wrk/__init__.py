@@ -97,9 +97,9 @@ def finish(process: subprocess.Popen[str]) -> Run:
 
 
 def run(url: str, requests: Requests, *, seconds: float, connections: int, seed: int) -> Run:
-    """A run, start to end. Raises Failed when more than FAILED_MAX of the requests failed or were refused."""
+    """A run, start to end. Raises Failed when nothing was answered, or more than FAILED_MAX failed or were refused."""
     found = finish(start(url, requests, seconds=seconds, connections=connections, seed=seed))
-    if found.failed > FAILED_MAX * found.rate * seconds:
+    if not found.rate or found.failed > FAILED_MAX * found.rate * seconds:
         raise Failed(f"{found.failed} requests failed, beside {found.rate:.0f} a second: {url} {requests}")
     return found
 
