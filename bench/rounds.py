@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench import usage, wrk
@@ -16,10 +16,15 @@ class Scale:
 
     tweets: int = 1_000_000
     users: int = 100_000
-    seconds: float = 3.0
-    warm_up_seconds: float = 2.0
+    seconds: float = 2.0
+    warm_up_seconds: float = 1.0
     rounds: int = 5
     backlog: int = 40_000
+
+    @property
+    def few(self) -> Scale:
+        """Fewer rounds, for what takes long or has no target."""
+        return replace(self, rounds=min(3, self.rounds))
 
 
 @dataclass(frozen=True, slots=True)

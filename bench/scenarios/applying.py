@@ -23,7 +23,7 @@ CATCH_UP_SECONDS_MAX: Final = 120.0
 
 def catching_up(context: Context) -> list[Figure]:
     """One backlog a round, applied by the reader alone, by the owner alone, and by sqlite3.executemany."""
-    system, scale = context.system, context.scale
+    system, scale = context.system, context.scale.few
     volume_of(system.society, context.directory)
     backlog = Backlog(system.society)
     owners, readers = [], []

@@ -38,7 +38,7 @@ def visible(context: Context) -> list[Figure]:
 
     Asked for by its id at once after the 201; and, beside that, on its author's list, asked until it is there.
     """
-    system, scale = context.system, context.scale
+    system, scale = context.system, context.scale.few
     rate = SHARE_OF_MAXIMUM * maximum_write_rate(context)
     with system.measured(system.writer):
         outcomes = [
@@ -62,7 +62,7 @@ def visible(context: Context) -> list[Figure]:
 
 def reading_under_writes(context: Context) -> list[Figure]:
     """Reads of recent tweets while entries are appended at the writer's maximum, against the same with an idle log."""
-    system, scale = context.system, context.scale
+    system, scale = context.system, context.scale.few
     rate = maximum_write_rate(context)
     society = system.society
     count = min(RECENT_TWEETS, society.tweets)

@@ -18,7 +18,7 @@ BODY_BYTES: Final = 300
 
 def generators(context: Context) -> list[Figure]:
     """wrk at its fastest, the open loop at a rate, against the bare server on the server's core."""
-    scale = context.scale
+    scale = context.scale.few
     with serving(bare(context.directory, BODY_BYTES)) as server:
         requests = Requests("/", 1)
         wrk.warm_up(server.url, requests, seconds=scale.warm_up_seconds, connections=64)

@@ -22,7 +22,7 @@ JOINS: Final = 10
 
 def home(context: Context) -> list[Figure]:
     """Over HTTP, one request after another, against the statement alone; then at half of what one reader answers."""
-    system, scale = context.system, context.scale
+    system, scale = context.system, context.scale.few
     society, url = system.society, system.reader.url
     requests = Requests("/users/", society.user_id(0), STEP, society.home_readers, suffix="/home?limit=20")
     users = [society.user_id(number) for number in range(society.home_readers)]

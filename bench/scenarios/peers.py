@@ -111,7 +111,7 @@ def _compared(
             comparison = compare(
                 Contestant(asked.url, asked.requests, {"ours": asked.program.pid}),
                 Contestant(theirs.url, theirs.requests, {"theirs": theirs.program.pid}),
-                context.scale,
+                context.scale.few,
             )
         system.wait_until_even()
         figures.append(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import httpx
 
 from bench.data import STEP
@@ -11,7 +13,7 @@ from bench.scenarios.context import Context
 from bench.server import bare, serving
 from bench.wrk import Requests
 
-BARE = "bare ASGI on uvicorn, same body size"
+BARE: Final = "bare ASGI on uvicorn, same body size"
 
 
 def tweet_hot(context: Context) -> list[Figure]:

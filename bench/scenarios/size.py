@@ -25,7 +25,7 @@ FILLS_THE_CACHE_SECONDS: Final = 5
 
 def footprint(context: Context) -> list[Figure]:
     """A reader that has answered reads of any tweet, a writer that has taken posts, a reader that starts."""
-    system, scale = context.system, context.scale
+    system, scale = context.system, context.scale.few
     society = system.society
     wrk.warm_up(system.writer.url, tweets(context), seconds=scale.warm_up_seconds, connections=64)
     every = Requests("/tweets/", society.tweet_id(0), STEP, society.tweets)
@@ -56,7 +56,7 @@ def footprint(context: Context) -> list[Figure]:
 
 def readers(context: Context) -> list[Figure]:
     """Readers with a fifth of the server's core each, all on it, against one of them."""
-    system, scale = context.system, context.scale
+    system, scale = context.system, context.scale.few
     requests = Requests("/tweets/", system.society.tweet_id(0), STEP, min(1000, system.society.tweets))
     with ExitStack() as opened:
         others = [system.new_reader(f"reader-{number}") for number in range(2, READERS + 1)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Final
 
 import httpx
 
@@ -22,10 +23,10 @@ from bench.server import bare, serving
 from bench.wrk import Requests
 from tests.support.process import REPOSITORY
 
-BARE = "bare ASGI POST that reads the body"
-LIKED = 1_000
+BARE: Final = "bare ASGI POST that reads the body"
+LIKED: Final = 1_000
 """Of so many tweets the writer knows soon that they exist; of others it asks a reader first."""
-CALLS = 3_000
+CALLS_A_SECOND: Final = 1_000
 
 
 def tweets(context: Context) -> Requests:
@@ -68,7 +69,7 @@ def post_alone(context: Context) -> list[Figure]:
         wrk.warm_up(system.writer.url, requests, seconds=scale.warm_up_seconds, connections=1)
         for number in range(1, scale.rounds + 1):
             ours = wrk.run(system.writer.url, requests, seconds=scale.seconds, connections=1, seed=number)
-            rounds.append((ours.p50_ms, _append_ms(context, round(CALLS * scale.seconds / 3))))
+            rounds.append((ours.p50_ms, _append_ms(context, round(CALLS_A_SECOND * scale.seconds))))
             slowest.append(ours.p99_ms)
     system.wait_until_even()
     return [
