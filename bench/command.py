@@ -47,7 +47,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
 )
 """In the order of the table of targets."""
 
-QUICK: Final = Scale(tweets=2_000, users=200, seconds=1, warm_up_seconds=1, rounds=1, backlog=2_000)
+QUICK: Final = Scale(tweets=2_000, users=200, seconds=1, warm_up_seconds=1, rounds=1, backlog=6_000, connections=8)
 """Shows that everything works, and nothing else."""
 
 
@@ -134,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tweets", type=int)
     parser.add_argument("--users", type=int)
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--connections", type=int)
     parser.add_argument("--seconds", type=float, help="the length of a round")
     return parser
 

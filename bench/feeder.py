@@ -1,7 +1,8 @@
 """Tweets straight into the log at a given rate, in batches as large as the write service's.
 
-``python -m bench.feeder``, told by REDIS_URL, RATE, SECONDS and USER_IDS (with commas); prints how many a second it
-appended. It stands for a writer on a core of its own, which a machine of two cores does not have beside a reader.
+``python -m bench.feeder``, told by REDIS_URL, RATE, SECONDS and USER_IDS (with commas); prints BEGINS, and at the end
+how many a second it appended. It stands for a writer on a core of its own, which a machine of two cores does not have
+beside a reader.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from services.common.log.append import AppendItem
 from services.common.log.client import EventLog
 
 BATCH_SECONDS: Final = 0.005
+BEGINS: Final = "begins\n"
 
 
 def feed(log: EventLog, user_ids: list[int], rate: float, seconds: float) -> float:
@@ -40,5 +42,7 @@ def _tweet(user_ids: list[int], number: int) -> AppendItem:
 if __name__ == "__main__":
     users = [int(text) for text in os.environ["USER_IDS"].split(",")]
     with closing(EventLog(os.environ["REDIS_URL"], timeout_seconds=10)) as the_log:
+        sys.stdout.write(BEGINS)
+        sys.stdout.flush()
         reached = feed(the_log, users, float(os.environ["RATE"]), float(os.environ["SECONDS"]))
     sys.stdout.write(f"{reached:.1f}\n")

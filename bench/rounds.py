@@ -20,6 +20,7 @@ class Scale:
     warm_up_seconds: float = 1.0
     rounds: int = 5
     backlog: int = 40_000
+    connections: int = 64
 
     @property
     def few(self) -> Scale:
@@ -68,15 +69,15 @@ class Comparison:
         }
 
 
-def compare(ours: Contestant, theirs: Contestant, scale: Scale, *, connections: int = 64) -> Comparison:
+def compare(ours: Contestant, theirs: Contestant, scale: Scale) -> Comparison:
     """Warm both up, then measure them in turn; who begins changes every round."""
     comparison = Comparison()
     for contestant in (ours, theirs):
-        wrk.warm_up(contestant.url, contestant.requests, seconds=scale.warm_up_seconds, connections=connections)
+        wrk.warm_up(contestant.url, contestant.requests, seconds=scale.warm_up_seconds, connections=scale.connections)
     for number in range(1, scale.rounds + 1):
         turns = ((ours, comparison.ours), (theirs, comparison.theirs))
         for contestant, runs in turns if number % 2 else reversed(turns):
-            run, shares = contestant.run(seconds=scale.seconds, connections=connections, seed=number)
+            run, shares = contestant.run(seconds=scale.seconds, connections=scale.connections, seed=number)
             runs.append(run)
             comparison.shares |= shares
     return comparison

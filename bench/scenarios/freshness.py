@@ -13,6 +13,7 @@ from typing import Final
 
 from bench import openloop, wrk
 from bench.data import STEP
+from bench.feeder import BEGINS
 from bench.machine import LOAD_CORE
 from bench.openloop import Outcome, Request
 from bench.results import Figure, at_least, at_most, measured_figure, ratio_figure
@@ -68,18 +69,18 @@ def reading_under_writes(context: Context) -> list[Figure]:
     count = min(RECENT_TWEETS, society.tweets)
     requests = Requests("/tweets/", society.tweet_id(society.tweets - count), STEP, count)
     reader = Contestant(system.reader.url, requests, {"reader": system.reader.pid, "redis": system.redis.pid})
-    rounds, lags, fed = [], [], []
+    rounds, lags = [], []
+    fed: list[float] = []
     shares: dict[str, float] = {}
     with system.measured(system.reader), system.paused(system.owner):
-        wrk.warm_up(reader.url, requests, seconds=scale.warm_up_seconds, connections=64)
+        wrk.warm_up(reader.url, requests, seconds=scale.warm_up_seconds, connections=scale.connections)
         for number in range(1, scale.rounds + 1):
-            idle, _ = reader.run(seconds=scale.seconds, connections=64, seed=number)
-            with _feeding(system, rate, 2 * scale.seconds) as feeder:
-                first, _ = reader.run(seconds=scale.seconds, connections=64, seed=number)
+            idle, _ = reader.run(seconds=scale.seconds, connections=scale.connections, seed=number)
+            with _feeding(system, rate, 2 * scale.seconds + 1, fed):
+                first, _ = reader.run(seconds=scale.seconds, connections=scale.connections, seed=number)
                 lag_before = _lag_seconds(system)
-                busy, shares = reader.run(seconds=max(1, scale.seconds - 1), connections=64, seed=number)
+                busy, shares = reader.run(seconds=max(1, scale.seconds - 1), connections=scale.connections, seed=number)
                 lags.append(_lag_seconds(system) - lag_before)
-            fed.append(float(feeder.stdout.read()) if feeder.stdout else 0.0)
             rounds.append(((first.rate + busy.rate) / 2, idle.rate))
     system.wait_until_even()
     beside = {"appended_per_second": fed, "wanted_per_second": round(rate), "cpu": shares}
@@ -92,11 +93,11 @@ def reading_under_writes(context: Context) -> list[Figure]:
 
 def maximum_write_rate(context: Context) -> float:
     """Posts a second of one writer with a core of its own over 64 connections, measured now."""
-    system = context.system
+    system, scale = context.system, context.scale
     requests = tweets(context)
     with system.measured(system.writer), system.paused(system.owner):
-        wrk.warm_up(system.writer.url, requests, seconds=context.scale.warm_up_seconds, connections=64)
-        found = wrk.run(system.writer.url, requests, seconds=context.scale.seconds, connections=64, seed=1)
+        wrk.warm_up(system.writer.url, requests, seconds=scale.warm_up_seconds, connections=scale.connections)
+        found = wrk.run(system.writer.url, requests, seconds=scale.seconds, connections=scale.connections, seed=1)
     system.wait_until_even()
     return found.rate
 
@@ -146,8 +147,8 @@ def _on_list(author_id: int) -> Look:
 
 
 @contextmanager
-def _feeding(system: BenchSystem, rate: float, seconds: float) -> Iterator[subprocess.Popen[str]]:
-    """A feeder on the load's core; at the end it has ended."""
+def _feeding(system: BenchSystem, rate: float, seconds: float, reached: list[float]) -> Iterator[None]:
+    """A feeder on the load's core, which feeds when this begins; at the end ``reached`` has the rate it reached."""
     users = ",".join(str(system.society.user_id(number)) for number in range(min(100, system.society.users)))
     told = {"REDIS_URL": system.redis.url, "RATE": str(rate), "SECONDS": str(seconds), "USER_IDS": users}
     feeder = subprocess.Popen(
@@ -156,12 +157,14 @@ def _feeding(system: BenchSystem, rate: float, seconds: float) -> Iterator[subpr
         stdout=subprocess.PIPE,
         text=True,
     )
-    try:
-        yield feeder
-        feeder.wait()
-    finally:
-        feeder.kill()
-        feeder.wait()
+    with feeder:
+        assert feeder.stdout is not None
+        try:
+            assert feeder.stdout.readline() == BEGINS
+            yield
+            reached.append(float(feeder.stdout.readline()))
+        finally:
+            feeder.kill()
 
 
 def _lag_seconds(system: BenchSystem) -> float:

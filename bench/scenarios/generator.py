@@ -21,9 +21,9 @@ def generators(context: Context) -> list[Figure]:
     scale = context.scale.few
     with serving(bare(context.directory, BODY_BYTES)) as server:
         requests = Requests("/", 1)
-        wrk.warm_up(server.url, requests, seconds=scale.warm_up_seconds, connections=64)
+        wrk.warm_up(server.url, requests, seconds=scale.warm_up_seconds, connections=scale.connections)
         runs = [
-            wrk.run(server.url, requests, seconds=scale.seconds, connections=64, seed=number)
+            wrk.run(server.url, requests, seconds=scale.seconds, connections=scale.connections, seed=number)
             for number in range(scale.rounds)
         ]
         asked = repeat(openloop.get(server.url, "/"))

@@ -27,10 +27,10 @@ def footprint(context: Context) -> list[Figure]:
     """A reader that has answered reads of any tweet, a writer that has taken posts, a reader that starts."""
     system, scale = context.system, context.scale.few
     society = system.society
-    wrk.warm_up(system.writer.url, tweets(context), seconds=scale.warm_up_seconds, connections=64)
+    wrk.warm_up(system.writer.url, tweets(context), seconds=scale.warm_up_seconds, connections=scale.connections)
     every = Requests("/tweets/", society.tweet_id(0), STEP, society.tweets)
     seconds = FILLS_THE_CACHE_SECONDS * scale.seconds / 3
-    wrk.warm_up(system.reader.url, every, seconds=seconds, connections=64)
+    wrk.warm_up(system.reader.url, every, seconds=seconds, connections=scale.connections)
     starts = []
     for number in range(scale.rounds):
         newcomer = system.new_reader(f"newcomer-{number}")
