@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.support.process import REPOSITORY, Program
 from tests.support.wait import eventually
 
 EDGE = REPOSITORY / "services" / "edge"
+TRIES = 5
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\nX-Served: yes\r\n\r\n{}"
 
 
@@ -31,12 +33,16 @@ class Received:
 
 @dataclass
 class Service:
-    """An HTTP server that notes every request; ``answer`` makes the bytes of the answer, None cuts the connection."""
+    """An HTTP server that notes every request; ``answer`` makes the bytes of the answer, None cuts the connection.
+
+    With ``gone_port`` it is the last of the pods behind its name: all others were at that port.
+    """
 
     answer: Callable[[Received], bytes | None] = lambda _request: OK
     received: list[Received] = field(default_factory=list)
     connections: int = 0
     port: int = field(default_factory=free_port)
+    gone_port: int | None = None
     _listener: socket.socket | None = None
 
     def start(self) -> None:
@@ -76,6 +82,18 @@ class Service:
                 connection.sendall(answer)
 
 
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port where connections are neither accepted nor refused: its queue is full."""
+    with socket.create_server((HOST, 0), backlog=0) as listener, ExitStack() as queue:
+        for _ in range(2):  # the kernel lets one more wait than it is asked to
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        port: int = listener.getsockname()[1]
+        yield port
+
+
 class Edge(Program):
     """The edge on a port of its own; ``http`` is a client for it."""
 
@@ -102,8 +120,9 @@ class Edge(Program):
         (directory / "conf").mkdir(parents=True)
         (directory / "nginx.conf").write_text(text)
         for name, service in (("read", read), ("write", write)):
-            server = f"server {HOST}:{service.port} max_fails=0;\n"
-            (directory / "conf" / f"{name}.conf").write_text(server * 2)
+            ports = [service.gone_port or service.port] * (TRIES - 1) + [service.port]
+            servers = [f"server {HOST}:{port} max_fails=0;\n" for port in ports]
+            (directory / "conf" / f"{name}.conf").write_text("".join(servers))
         (directory / "conf" / "trusted-proxies.conf").write_text(trusted)
 
     def wait_ready(self) -> None:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.charts import tools
-from tests.charts.edge import OK, Edge, Received, Service
+from tests.charts.edge import OK, TRIES, Edge, Received, Service, silent_port
 from tests.support.ports import HOST
 from tests.support.wait import eventually
 
@@ -55,8 +55,8 @@ def make_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
     """Start an edge in front of two services that answer 200."""
     stages: list[Stage] = []
 
-    def make(trusted: str = "") -> Stage:
-        read, write = Service(), Service()
+    def make(trusted: str = "", gone_port: int | None = None) -> Stage:
+        read, write = Service(gone_port=gone_port), Service(gone_port=gone_port)
         read.start()
         write.start()
         stage = Stage(Edge(tools.find("nginx"), tmp_path / "edge", read, write, trusted), read, write)
@@ -207,14 +207,24 @@ def test_a_post_that_is_not_answered_in_time_is_sent_once(stage: Stage) -> None:
     assert len(stage.write.received) == 1
 
 
-def test_a_get_that_breaks_off_is_tried_once_more(stage: Stage) -> None:
-    """A reader that is killed costs nobody an answer while another one is there."""
-    stage.read.answer = lambda _request: OK if len(stage.read.received) == 2 else None
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_pods_that_are_gone_cost_no_answer_while_one_is_there(make_stage: Callable[..., Stage], method: str) -> None:
+    """For a while their name leads there too, where nobody answers. Nothing was sent, so a POST may go on."""
+    with silent_port() as gone_port:
+        stage = make_stage(gone_port=gone_port)
+        for _ in range(TRIES):
+            assert stage.http.request(method, "/tweets").status_code == httpx.codes.OK
+        assert len(stage.read.received + stage.write.received) == TRIES
+
+
+def test_a_get_that_breaks_off_is_tried_again(stage: Stage) -> None:
+    """Readers that are killed cost nobody an answer while another one is there."""
+    stage.read.answer = lambda _request: OK if len(stage.read.received) == TRIES else None
     assert stage.http.get("/tweets/1").status_code == httpx.codes.OK
     stage.read.answer = lambda _request: None
     answer = stage.http.get("/tweets/1")
     assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
-    assert len(stage.read.received) == 4
+    assert len(stage.read.received) == 2 * TRIES
 
 
 def test_connections_to_the_services_are_kept(stage: Stage) -> None:
