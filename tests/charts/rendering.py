@@ -16,7 +16,7 @@ from tests.support.process import REPOSITORY
 CHARTS = REPOSITORY / "charts"
 REDIS_STAND_IN = REPOSITORY / "tests" / "fixtures" / "redis-chart"
 APPLICATIONS = ("read-service", "write-service", "db-updater", "edge", "twitter-clone")
-WORKLOADS = ("Deployment", "StatefulSet", "Pod")
+WORKLOADS = ("Deployment", "StatefulSet", "Job", "Pod")
 KUBERNETES_VERSIONS = ("1.30.0", "1.31.0", "1.32.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0")
 
 Manifest = dict[str, Any]

@@ -56,13 +56,15 @@ def test_an_image_starts_one_program_as_an_unprivileged_user(service: str) -> No
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_holds_one_service_and_its_own_dependencies(service: str) -> None:
-    """From wheels, at the versions and hashes of the lock."""
+    """From wheels, at the versions and hashes of the lock. Beside the owner, the command of who operates it."""
     instructions = _instructions(service)
+    operators = ["services/cli"] if service == "db_updater" else []
     copied = [rest.split()[0] for name, rest in instructions if name == "COPY" and rest.startswith("services")]
-    assert copied == ["services/__init__.py", "services/common", f"services/{service}"]
+    assert copied == ["services/__init__.py", "services/common", f"services/{service}", *operators]
     [install] = [rest for name, rest in instructions if name == "RUN" and "uv pip install" in rest]
     for option in ("--no-build ", "--require-hashes ", f"--extra {service.replace('_', '-')} ", "--constraints "):
         assert option in install
+    assert ("--extra operator " in install) is bool(operators)
     assert json.loads(dict(instructions)["ENTRYPOINT"]) == ["python", "-m", f"services.{service}"]
 
 

@@ -19,7 +19,7 @@ def _pod_labels(manifests: list[Manifest]) -> dict[str, dict[str, str]]:
     labels = {
         metadata["labels"]["app.kubernetes.io/name"]: metadata["labels"]
         for _, metadata, _ in pods(manifests)
-        if metadata["labels"].get("app.kubernetes.io/component") != "test"
+        if metadata["labels"].get("app.kubernetes.io/component") not in ("test", "restore")
     }
     [smoke] = [metadata["labels"] for name, metadata, _ in pods(manifests) if name == "rel-smoke-test"]
     return {**labels, "test": smoke, "anybody": {"app": "stranger"}}
@@ -80,6 +80,18 @@ def test_without_the_edge_both_services_are_the_way_in(renderer: Renderer, mode:
     assert set(_arrows(renderer.render("twitter-clone", values))) == expected
 
 
+def test_a_restore_reaches_redis_and_nobody_reaches_it(renderer: Renderer) -> None:
+    """It looks whether the log goes on from the backup."""
+    settings = ["db-updater.replicaCount=0", "db-updater.backup.enabled=true", "db-updater.restore.backup=newest"]
+    manifests = renderer.render("twitter-clone", default_values("twitter-clone"), settings=settings)
+    [job] = of_kind(manifests, "Job")
+    restore = job["spec"]["template"]["metadata"]["labels"]
+    policies, labels = of_kind(manifests, "NetworkPolicy"), _pod_labels(manifests)
+    reached = {(name, port) for name in labels for port in PORTS if _is_allowed(policies, restore, labels[name], port)}
+    assert reached == {("redis", 6379)}
+    assert not any(_is_allowed(policies, labels[name], restore, port) for name in labels for port in PORTS)
+
+
 def test_only_the_monitoring_namespace_reads_metrics(renderer: Renderer) -> None:
     """One rule on each service, from that namespace, for that port."""
     manifests = renderer.render("twitter-clone", default_values("twitter-clone"))
@@ -100,5 +112,5 @@ def test_an_external_redis_is_reached_at_its_address_only(renderer: Renderer) ->
     rules = [
         rule for policy in policies for rule in policy["spec"].get("egress") or [] if rule["ports"] == [{"port": 6380}]
     ]
-    assert rules == [{"to": [{"ipBlock": {"cidr": "192.0.2.10/32"}}], "ports": [{"port": 6380}]}] * 3
+    assert rules == [{"to": [{"ipBlock": {"cidr": "192.0.2.10/32"}}], "ports": [{"port": 6380}]}] * 4
     assert "rel-log" not in [policy["metadata"]["name"] for policy in policies]

@@ -32,6 +32,7 @@ def test_no_pod_asks_for_more_than_restricted_allows(manifests: list[Manifest]) 
         assert {kind for volume in spec.get("volumes", ()) for kind in volume if kind != "name"} <= {
             "configMap",
             "emptyDir",
+            "persistentVolumeClaim",
             "secret",
         }, name
 

@@ -20,6 +20,21 @@ REFUSALS = [
     ),
     (
         "db-updater",
+        ["backup.enabled=true", "secretEnv.DATABASE_URL.name=mine", "secretEnv.DATABASE_URL.key=url"],
+        "backup.enabled is true, but secretEnv.DATABASE_URL names a database that is not on the volume",
+    ),
+    (
+        "db-updater",
+        ["restore.backup=newest", "replicaCount=0"],
+        'restore.backup is "newest", but backup.enabled is false, so there is no volume with backups: set it',
+    ),
+    (
+        "db-updater",
+        ["restore.backup=newest", "backup.enabled=true"],
+        'restore.backup is "newest", but replicaCount is 1, and a restore needs the volume for itself',
+    ),
+    (
+        "db-updater",
         ["terminationGracePeriodSeconds=7"],
         "terminationGracePeriodSeconds is 7, but preStopSleepSeconds and up to 8 s to finish requests need 8: raise it",
     ),

@@ -138,6 +138,34 @@ def test_a_pod_has_time_to_pause_and_to_drain_before_it_is_killed(release: list[
     assert pause + DRAIN_SECONDS_MAX < spec["terminationGracePeriodSeconds"]
 
 
+def test_a_restore_has_the_owners_settings_and_volumes(renderer: Renderer) -> None:
+    """It writes where the owner will look, and reads where the owner has written its backups."""
+    settings = ["backup.enabled=true", "restore.backup=newest", "replicaCount=0"]
+    manifests = renderer.render("db-updater", default_values("db-updater"), settings=settings)
+    [owner], [restore] = of_kind(manifests, "StatefulSet"), of_kind(manifests, "Job")
+    specs = [one["spec"]["template"]["spec"] for one in (owner, restore)]
+    same = ("image", "envFrom", "env", "volumeMounts", "securityContext")
+    [owners], [restores] = ([{key: spec["containers"][0][key] for key in same}] for spec in specs)
+    assert owners == restores
+    assert specs[0]["securityContext"] == specs[1]["securityContext"]
+    [template] = owner["spec"]["volumeClaimTemplates"]
+    data = {"name": "data", "persistentVolumeClaim": {"claimName": f"{template['metadata']['name']}-rel-db-updater-0"}}
+    assert specs[1]["volumes"] == [data, *specs[0]["volumes"]]
+    [claim] = of_kind(manifests, "PersistentVolumeClaim")
+    assert {"name": "backups", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}} in specs[0]["volumes"]
+    told = OwnerSettings.model_validate(
+        {name.lower(): value for name, value in named(manifests, "ConfigMap", "rel-db-updater")["data"].items()}
+    )
+    [directory] = [mount["mountPath"] for mount in owners["volumeMounts"] if mount["name"] == "backups"]
+    assert (told.backup_dir, told.backup_interval_seconds, told.backup_keep) == (Path(directory), 3600, 24)
+    assert restore["spec"]["template"]["spec"]["containers"][0]["command"] == [
+        "twitter",
+        "restore",
+        "--from",
+        directory,
+    ]
+
+
 def test_services_find_each_other(release: list[Manifest]) -> None:
     """Every address in a configuration is a Service of this release, with that port."""
     services = {

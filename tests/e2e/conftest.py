@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 from kubernetes import client as kubernetes
 
 from tests.e2e.figures import Figures
+from tests.e2e.load import Load
+from tests.e2e.prometheus import Prometheus
 from tests.e2e.release import Release, load_configuration
+from tests.support.wait import eventually
 
 NOTES = pytest.StashKey[list[str]]()
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -48,10 +52,15 @@ def make_namespace() -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture(scope="session")
-def installed(make_namespace: Callable[..., str]) -> Release:
-    """The umbrella with the values of the tests."""
+def installed(make_namespace: Callable[..., str], url: str, request: pytest.FixtureRequest) -> Release:
+    """The umbrella with the values of the tests, and a tweet that was posted and read."""
     release = Release(make_namespace())
+    started_at = time.monotonic()
     release.apply("install")
+    with Load(url) as load:
+        eventually(lambda: load.answered > 1, describe=lambda: load.report)
+    seconds = time.monotonic() - started_at
+    _notes(request.config).append(f"from the start of helm install until a tweet was read: {seconds:.0f} s")
     return release
 
 
@@ -62,17 +71,30 @@ def release(installed: Release) -> Release:
     return installed
 
 
+@pytest.fixture(scope="session")
+def prometheus(
+    installed: Release, make_namespace: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Prometheus:
+    """A Prometheus that watches the release."""
+    started = Prometheus(installed, make_namespace(e2e="monitoring"))
+    started.start(tmp_path_factory.mktemp("prometheus"))
+    return started
+
+
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Figures:
     """Notes something measured, to be printed when all tests are over."""
-    notes = request.config.stash.setdefault(NOTES, [])
-    return lambda text: notes.append(f"{request.node.name}: {text}")
+    return lambda text: _notes(request.config).append(f"{request.node.name}: {text}")
+
+
+def _notes(config: pytest.Config) -> list[str]:
+    return config.stash.setdefault(NOTES, [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print what was measured."""
     terminalreporter.section("figures")
-    for note in config.stash.get(NOTES, []):
+    for note in _notes(config):
         terminalreporter.write_line(note)
 
 

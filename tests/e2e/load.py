@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import aiohttp
 import httpx
 
+from tests.e2e.figures import Figures
 from tests.support.wait import eventually
 
 REQUESTS_PER_SECOND: Final = int(os.environ.get("E2E_REQUESTS_PER_SECOND", "200"))
@@ -169,3 +170,20 @@ class Load:
 def client(url: str) -> httpx.Client:
     """A client that sends each request once."""
     return httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False)
+
+
+def check_nothing_failed(load: Load, figures: Figures) -> None:
+    """Nothing failed, and what was acknowledged is there, once."""
+    figures(load.report)
+    assert load.failures == [], load.report
+    assert load.tweets() == load.acknowledged
+
+
+def check_only_writes_failed(load: Load, figures: Figures) -> None:
+    """As they may while Redis is away; what was acknowledged is there, and nothing is there twice."""
+    figures(load.report)
+    kinds = {(one.method, one.status, one.has_retry_after) for one in load.failures}
+    assert kinds <= {("POST", 503, True)}, load.report
+    shown = load.tweets()
+    assert load.acknowledged.items() <= shown.items()
+    assert len(set(shown.values())) == len(shown), "a tweet was posted twice"

@@ -100,11 +100,11 @@ class Release:
             self.apps.patch_namespaced_deployment(f"{self.name}-{chart}", self.namespace, patch)
         self.wait_ready()
 
-    def delete_pods(self, *names: str) -> None:
-        """Delete pods gracefully and wait until what replaces them is ready."""
+    def delete_pods(self, *names: str, **options: int) -> None:
+        """Delete pods, gracefully unless the options say otherwise, and wait until what replaces them is ready."""
         uids = {name: self.core.read_namespaced_pod(name, self.namespace).metadata.uid for name in names}
         for name in names:
-            self.core.delete_namespaced_pod(name, self.namespace)
+            self.core.delete_namespaced_pod(name, self.namespace, **options)
         for name, uid in uids.items():
             eventually(partial(self._is_gone, name, uid), READY_SECONDS_MAX, partial("{} is there".format, name))
         self.wait_ready()
@@ -134,10 +134,11 @@ class Release:
         events = self.core.list_namespaced_event(self.namespace).items
         lines = [f"{event.involved_object.name}: {event.reason}: {event.message}" for event in events]
         for pod in self.core.list_namespaced_pod(self.namespace).items:
-            lines += [f"--- {pod.metadata.name}: {pod.status.phase}", self._log(pod)]
+            lines += [f"--- {pod.metadata.name}: {pod.status.phase}", self.log(pod)]
         return "\n".join(lines)
 
-    def _log(self, pod: Any) -> str:
+    def log(self, pod: Any) -> str:
+        """The last lines that a pod has logged, or why there are none."""
         try:
             text: str = self.core.read_namespaced_pod_log(pod.metadata.name, self.namespace, tail_lines=15)
         except ApiException as error:

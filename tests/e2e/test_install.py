@@ -44,7 +44,9 @@ def test_what_was_written_is_there_after_uninstall_and_reinstall(release: Releas
         eventually(lambda: release.core.list_namespaced_pod(release.namespace).items == [], 120, release.describe)
         volumes = release.core.list_namespaced_persistent_volume_claim(release.namespace).items
         assert {one.metadata.name for one in volumes} == {
-            f"data-{release.name}-{name}-0" for name in ("db-updater", "redis")
+            f"data-{release.name}-db-updater-0",
+            f"data-{release.name}-redis-0",
+            f"{release.name}-db-updater-backups",
         }
 
         release.apply("install")

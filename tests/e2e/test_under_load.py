@@ -5,15 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.figures import Figures
-from tests.e2e.load import REQUESTS_PER_SECOND, Load
+from tests.e2e.load import REQUESTS_PER_SECOND, Load, check_nothing_failed, check_only_writes_failed
 from tests.e2e.release import WORKLOADS, Release
-
-
-def _check(load: Load, figures: Figures) -> None:
-    """Nothing failed, and what was acknowledged is there, once."""
-    figures(load.report)
-    assert load.failures == [], load.report
-    assert load.tweets() == load.acknowledged
 
 
 def test_an_upgrade_that_replaces_every_pod(release: Release, url: str, figures: Figures) -> None:
@@ -22,7 +15,7 @@ def test_an_upgrade_that_replaces_every_pod(release: Release, url: str, figures:
     with Load(url) as load:
         release.apply("upgrade", settings)
         load.go_on()
-    _check(load, figures)
+    check_nothing_failed(load, figures)
 
 
 @pytest.mark.parametrize("chart", WORKLOADS)
@@ -31,7 +24,7 @@ def test_a_restart_of_each_service(release: Release, url: str, chart: str, figur
     with Load(url) as load:
         release.restart(chart)
         load.go_on()
-    _check(load, figures)
+    check_nothing_failed(load, figures)
 
 
 def test_a_pod_of_each_service_is_deleted(release: Release, url: str, figures: Figures) -> None:
@@ -40,7 +33,7 @@ def test_a_pod_of_each_service_is_deleted(release: Release, url: str, figures: F
         for chart in WORKLOADS:
             release.delete_pods(release.pod(chart).metadata.name)
         load.go_on()
-    _check(load, figures)
+    check_nothing_failed(load, figures)
 
 
 def test_redis_is_deleted(release: Release, url: str, figures: Figures) -> None:
@@ -49,14 +42,4 @@ def test_redis_is_deleted(release: Release, url: str, figures: Figures) -> None:
         load.go_on(5 * REQUESTS_PER_SECOND)
         release.delete_pods(release.pod("redis").metadata.name)
         load.wait_for_calm()
-    _check_only_writes_failed(load, figures)
-
-
-def _check_only_writes_failed(load: Load, figures: Figures) -> None:
-    """As they may while Redis is away; what was acknowledged is there, and nothing is there twice."""
-    figures(load.report)
-    kinds = {(one.method, one.status, one.has_retry_after) for one in load.failures}
-    assert kinds <= {("POST", 503, True)}, load.report
-    shown = load.tweets()
-    assert load.acknowledged.items() <= shown.items()
-    assert len(set(shown.values())) == len(shown), "a tweet was posted twice"
+    check_only_writes_failed(load, figures)

@@ -24,3 +24,20 @@ write: job="{{ $write }}"
 owner: job="{{ include "common.siblingName" (list . "db-updater") }}"
 api: job=~"{{ $read }}|{{ $write }}"
 {{- end -}}
+
+{{/* A rule of egress: to where the log is */}}
+{{- define "twitter-clone.egressToRedis" -}}
+{{- if .Values.redis.enabled -}}
+- to:
+    - podSelector:
+        matchLabels:
+          {{- include "twitter-clone.podsOf" (list . "redis") | nindent 10 }}
+  ports:
+    - port: 6379
+{{- else -}}
+- {{ with .Values.networkPolicy.externalRedis.to }}to:
+    {{- toYaml . | nindent 4 }}
+  {{ end }}ports:
+    - port: {{ .Values.networkPolicy.externalRedis.port }}
+{{- end -}}
+{{- end -}}
