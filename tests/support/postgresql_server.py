@@ -61,11 +61,11 @@ class PostgresqlServer(Program):
 
     def pause(self) -> None:
         """Stall it with all its sessions, which are processes of their own."""
-        os.killpg(self.pid, signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
-        os.killpg(self.pid, signal.SIGCONT)
+        self._signal_all(signal.SIGCONT)
 
     def new_database(self) -> str:
         """The URL of a new, empty database."""
@@ -79,6 +79,11 @@ class PostgresqlServer(Program):
         if self.is_running:
             self.stop()
         shutil.rmtree(self._home, ignore_errors=True)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        children = subprocess.run(["pgrep", "-P", str(self.pid)], check=True, capture_output=True, text=True).stdout
+        for pid in (self.pid, *map(int, children.split())):
+            os.kill(pid, number)
 
     def _make_data(self) -> None:
         if os.geteuid() == 0:
