@@ -111,7 +111,7 @@ def test_roll_back(fresh_system: System, log: EventLog, tmp_path: Path) -> None:
     """Back to the file that was kept, and forward to the other, as long as no new kind of event is written."""
     system = fresh_system
     ada = system.create_user("ada").json()["id"]
-    for step, version in ((upgrade, NEXT_VERSION), (roll_back, 1), (upgrade, NEXT_VERSION), (roll_back, 1)):
+    for step, version in ((upgrade, NEXT_VERSION), (roll_back, 1)):
         last = system.create_tweet(ada, f"before version {version}").json()["id"]
         system.owner.terminate()
         step(system.owner)
@@ -120,8 +120,8 @@ def test_roll_back(fresh_system: System, log: EventLog, tmp_path: Path) -> None:
         assert log.status().version == version
         assert kept(system, NEXT_VERSION + 1 - version).exists()
         assert not kept(system, version).exists()
-    assert system.owner.log.count("database_put_aside") == 4
-    assert system.owner.log.count("database_put_back") == 3
+    assert system.owner.log.count("database_put_aside") == 2
+    assert system.owner.log.count("database_put_back") == 1
     assert log.append([greeting(ada)]).results == ["newer_version"]
     assert table_hashes(database_path(system.owner_directory)) == rebuilt_hashes(
         archived(system.owner_directory), tmp_path / "rebuilt.db"
@@ -136,7 +136,7 @@ def test_roll_back(fresh_system: System, log: EventLog, tmp_path: Path) -> None:
     system.owner.terminate()
     roll_back(system.owner)
     system.owner.start()
-    eventually(lambda: "needs projection version 2: upgrade" in why_not_ready(system.owner))
+    eventually(lambda: "needs projection version 2, this is version 1" in why_not_ready(system.owner))
     assert system.owner.http.get("/internal/position").json()["position"] < greeted
     still = system.create_tweet(ada, "writes go on").json()["id"]
     system.owner.terminate()
