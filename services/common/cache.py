@@ -48,6 +48,13 @@ class Cache(Generic[T]):
 
     def get(self, key: Hashable) -> T | None:
         """The value under a key, if nothing it was made from has changed since it was read."""
+        value = self.find(key)
+        if value is None:
+            self.misses += 1
+        return value
+
+    def find(self, key: Hashable) -> T | None:
+        """The same, and no miss is counted: for who leaves it to others to load what is missing."""
         entry = self._entries.get(key)
         if entry is not None:
             value, read_position, slots, _ = entry
@@ -60,7 +67,6 @@ class Cache(Generic[T]):
                 self._entries.move_to_end(key)
                 self.hits += 1
                 return value
-        self.misses += 1
         return None
 
     def fill(

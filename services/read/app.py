@@ -26,6 +26,7 @@ from services.common.web import create_app as create_web_app
 from services.common.web.lifecycle import terminate_self
 from services.read.follower import Backings, Follower
 from services.read.fresh_lookups import FreshLookups
+from services.read.hot_routes import HotReads
 from services.read.lookups import Lookups
 from services.read.metrics import CacheMetrics, ReadMetrics
 from services.read.own_account import OwnAccounts
@@ -53,6 +54,8 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
     metrics = ReadMetrics(registry)
     auth_metrics = AuthMetrics(registry)
     store = Store(Cache(settings.cache_bytes_max))
+    hot_reads = HotReads()
+    follower: Follower | None = None
     CacheMetrics(store.cache, registry)
     limits = RequestLimits(
         "read",
@@ -64,9 +67,10 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        nonlocal follower
         with ExitStack() as opened:
             opened.enter_context(closing(MetricsServer(settings.host, settings.metrics_port, registry)))
-            follower = app.state.follower = Follower(
+            follower = Follower(
                 opened.enter_context(closing(EventLog(settings.redis_url))),
                 _backings(settings, metrics, opened),
                 metrics,
@@ -80,7 +84,7 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
                 lambda user_id: store.backing.look_up(lambda reader: views.user(reader, user_id)),
             )
             shared_cache = _shared_cache(settings, metrics)
-            app.state.lookups = Lookups(
+            app.state.lookups = hot_reads.lookups = Lookups(
                 store,
                 fresh,
                 metrics,
@@ -98,7 +102,7 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
                 yield
 
     def age() -> Sequence[tuple[bytes, bytes]]:
-        seconds = app.state.follower.age_seconds()
+        seconds = follower.age_seconds() if follower else 0
         return ((b"x-stale-seconds", b"%d" % seconds),) if seconds >= STALE_SECONDS else ()
 
     app = create_web_app(
@@ -106,10 +110,11 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
         service="read",
         lifespan=lifespan,
         position=lambda: store.applied.value,
-        readiness=lambda: app.state.follower.readiness(),  # noqa: PLW0108 - made by the lifespan
+        readiness=lambda: follower.readiness() if follower else "starting",
         registry=registry,
         extra_headers=age,
         limits=limits,
+        hot=hot_reads.routes,
         in_flight_max=settings.requests_in_flight_max,
         cors_origins=split_list(settings.cors_origins),
         stop=stop,

@@ -81,13 +81,19 @@ class Lookups:
             return cached
         return await self._load(key, lambda: self._read_tweet(key))
 
+    def tweet_now(self, tweet_id: int) -> Encoded | None:
+        """The tweet with this id, or that there is none, if this process knows without asking anybody."""
+        key = (TWEET, tweet_id)
+        if (cached := self._store.cache.find(key)) is not None:
+            return cached
+        answer = self._store.backing.look_up_now(lambda reader: views.tweet(reader, tweet_id))
+        return None if answer is None else self._keep_now(key, _loaded_tweet(key, answer))
+
     async def _read_tweet(self, key: Name) -> Loaded:
         _, tweet_id = key
-        read_position, found = await self._store.backing.look_up(lambda reader: views.tweet(reader, tweet_id))
-        if found is not None:
-            return Loaded(_ok(found, read_position), [key, (USER, found.user_id)])
-        if tweet_id <= read_position:
-            return Loaded(replace(TWEET_NOT_FOUND, read_position=read_position), [key])
+        answer = await self._store.backing.look_up(lambda reader: views.tweet(reader, tweet_id))
+        if (loaded := _loaded_tweet(key, answer)) is not None:
+            return loaded
         fresh = await self._share_fresh(key, lambda: self._fresh.tweet(tweet_id))
         return Loaded(TWEET_NOT_FOUND if fresh is None else _ok(fresh), None)
 
@@ -133,6 +139,18 @@ class Lookups:
             lambda _: [(TWEETS_OF, user_id)],
             offset=offset,
         )
+
+    def tweets_by_author_now(self, user_id: int, window: Window, offset: int) -> Encoded | None:
+        """A page of a user's tweets, if this process knows it without asking anybody."""
+        path = f"/users/{user_id}/tweets"
+        key = (path, window, offset)
+        if (cached := self._store.cache.find(key)) is not None:
+            return cached
+        answer = self._store.backing.look_up_now(lambda reader: views.tweets_by_author(reader, user_id, window, offset))
+        if answer is None or answer.value is None:
+            return None
+        encoded = _page(path, answer.value, window, answer.read_position)
+        return self._keep_now(key, Loaded(encoded, [(USER, user_id), (TWEETS_OF, user_id)]))
 
     async def replies(self, tweet_id: int, window: Window) -> Encoded:
         """A page of the replies to a tweet, whose counter changes whenever there is one more or less."""
@@ -210,6 +228,13 @@ class Lookups:
         found = await (self.tweet(subject_id) if kind == TWEET else self.user(subject_id))
         return found if found.status == 404 else NOTHING_YET
 
+    def _keep_now(self, key: Hashable, loaded: Loaded | None) -> Encoded | None:
+        if loaded is None:
+            return None
+        self._store.cache.misses += 1
+        self._store.keep(key, loaded)
+        return loaded.encoded
+
     async def _share_fresh(self, key: Name, load: Callable[[], Awaitable[T | None]]) -> T | None:
         if self._store.applied.lies_ahead(key[1]):
             return None
@@ -242,6 +267,16 @@ class Lookups:
         self._store.keep(key, loaded)
         await shared_cache.put(key, loaded)
         return loaded.encoded
+
+
+def _loaded_tweet(key: Name, answer: Answer[TweetView | None]) -> Loaded | None:
+    """What the rows say of a tweet, None if it is too new for them."""
+    read_position, found = answer
+    if found is not None:
+        return Loaded(_ok(found, read_position), [key, (USER, found.user_id)])
+    if key[1] <= read_position:
+        return Loaded(replace(TWEET_NOT_FOUND, read_position=read_position), [key])
+    return None
 
 
 def _ok(found: TweetView | UserView, read_position: int = BEGINNING) -> Encoded:

@@ -29,14 +29,15 @@ Offset = Annotated[
 
 
 def _window(limit: Limit = LIMIT_DEFAULT, max_id: MaxId = None, since_id: SinceId = BEGINNING) -> Window:
-    return _bounded(limit, max_id, since_id)
+    return window_of(limit, max_id, since_id)
 
 
 def _home_window(limit: Limit = HOME_LIMIT_DEFAULT, max_id: MaxId = None, since_id: SinceId = BEGINNING) -> Window:
-    return _bounded(limit, max_id, since_id)
+    return window_of(limit, max_id, since_id)
 
 
-def _bounded(limit: int, max_id: int | None, since_id: int) -> Window:
+def window_of(limit: int, max_id: int | None = None, since_id: int = BEGINNING) -> Window:
+    """The window that these parameters describe."""
     return Window(limit, since_id=since_id) if max_id is None else Window(limit, max_id, since_id)
 
 

@@ -37,6 +37,10 @@ class Replica:
         """What a view finds, at once: a thread would cost more than it takes."""
         return view(self.reader)
 
+    def look_up_now(self, view: Callable[[Reader], Answer[T]]) -> Answer[T] | None:
+        """The same."""
+        return view(self.reader)
+
     async def run(self, view: Callable[[Reader], Answer[T]]) -> Answer[T]:
         """What a view finds that takes milliseconds, in a thread."""
         return await self._threads.run(view)

@@ -50,6 +50,10 @@ class SharedDatabase:
 
     run = look_up
 
+    def look_up_now(self, _view: Callable[[Reader], Answer[T]]) -> Answer[T] | None:
+        """Nothing: the database is asked in a thread."""
+        return None
+
     def apply(self, entries: Sequence[Entry]) -> Changes:
         """Wait until the owner has applied entries; says what they may have changed."""
         position = entries[-1].position

@@ -44,6 +44,9 @@ class Backing(Protocol):
     async def run(self, view: Callable[[Reader], Answer[T]]) -> Answer[T]:
         """What a view finds that takes milliseconds."""
 
+    def look_up_now(self, view: Callable[[Reader], Answer[T]]) -> Answer[T] | None:
+        """The same, at once; None where there is a way to a server."""
+
     def apply(self, entries: Sequence[Entry]) -> Changes:
         """Get beyond consecutive entries; says what is out of date from then on."""
 

@@ -85,11 +85,20 @@ class Limiter:
             count = self._count(subject)
         is_admitted = count.left > 0
         if is_admitted:
-            count.left -= 1
-            count.admitted += 1
+            _use(count)
+        return Admission(is_admitted, count.left + count.elsewhere, self._reset_seconds())
+
+    def admit_now(self, subject: str) -> tuple[int, int] | None:
+        """What remains, and until when, for a request that passes without a lease; None for others, not counted."""
+        count = self._count(subject)
+        if not count.left:
+            return None
+        _use(count)
+        return count.left + count.elsewhere, self._reset_seconds()
+
+    def _reset_seconds(self) -> int:
         window_seconds = self.limit.window_seconds
-        reset_seconds = window_seconds - int(self._now()) % window_seconds
-        return Admission(is_admitted, count.left + count.elsewhere, reset_seconds)
+        return window_seconds - int(self._now()) % window_seconds
 
     def _count(self, subject: str) -> _Count:
         window = int(self._now()) // self.limit.window_seconds
@@ -117,3 +126,8 @@ class Limiter:
         count.left += max(0, granted)
         count.is_exhausted = granted <= 0
         return True
+
+
+def _use(count: _Count) -> None:
+    count.left -= 1
+    count.admitted += 1

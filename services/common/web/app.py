@@ -8,13 +8,15 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common import telemetry
 from services.common.web import cors, health, problems
+from services.common.web.hot import Completed, Header, HotRoutes
 from services.common.web.lifecycle import Lifecycle, terminate_self
 from services.common.web.limits import RequestLimits
 from services.common.web.metrics import HttpMetrics
-from services.common.web.middleware import Header, RequestMiddleware
+from services.common.web.middleware import RequestMiddleware
 from services.common.web.throttle import OperationalErrors
 
 IN_FLIGHT_MAX: Final = 2000
@@ -37,18 +39,20 @@ def create_app(
     registry: CollectorRegistry,
     extra_headers: Callable[[], Sequence[Header]] = _no_headers,
     limits: RequestLimits | None = None,
+    hot: HotRoutes | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
     cors_origins: Sequence[str] = (),
     stop: Callable[[], None] = terminate_self,
-) -> FastAPI:
+) -> Application:
     """An app with health checks, metrics, positions, request ids and the one error shape; add the routes to it.
 
     ``position`` gives the X-Log-Position, ``readiness`` why not to send requests here (None: do), ``extra_headers``
-    what else goes into every answer. None of them may block. ``limits`` says how often somebody may ask,
-    ``in_flight_max`` how many requests may be under way at once, ``cors_origins`` whose web pages may ask.
+    what else goes into every answer. None of them may block. ``limits`` says how often somebody may ask, ``hot`` what
+    is answered without the framework, ``in_flight_max`` how many requests may be under way at once, ``cors_origins``
+    whose web pages may ask.
     ``stop`` ends the process after an InvariantError.
     """
-    app = _Application(
+    app = Application(
         title=title,
         version=telemetry.version(),
         lifespan=lifespan,
@@ -59,8 +63,8 @@ def create_app(
     lifecycle = app.state.lifecycle = Lifecycle(stop)
     app.state.registry = registry
     operational_errors = OperationalErrors(registry)
-    app.add_middleware(
-        RequestMiddleware,
+    requests = RequestMiddleware(
+        hot=hot or HotRoutes(),
         position=position,
         extra_headers=extra_headers,
         metrics=HttpMetrics(registry),
@@ -69,14 +73,30 @@ def create_app(
         limits=limits,
         in_flight_max=in_flight_max,
     )
-    if cors_origins:
-        cors.install(app, cors_origins)  # around all the rest: a page may read refusals, too
+    app.add_middleware(requests.around)
+    app.entry = cors.around(requests, cors_origins) if cors_origins else requests  # a page may read refusals, too
+    app.answer_now = cors.unless_page(requests.answer_now) if cors_origins else requests.answer_now
     problems.install(app, operational_errors)
     health.install(app, service, readiness, lifecycle)
     return app
 
 
-class _Application(FastAPI):
+class Application(FastAPI):
+    """An app that answers hot requests by itself, if it can at once: ``answer_now`` is for a server to ask first."""
+
+    entry: ASGIApp
+    answer_now: Callable[[Scope], Completed | None]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Begin with our own middleware: what the framework puts around it has nothing to do, and takes its time."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        scope["app"] = self
+        await self.entry(scope, receive, send)
+
     def openapi(self) -> dict[str, Any]:
         """The document, in which an operation that takes a body says what is answered to a bad one."""
         is_made = self.openapi_schema is not None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
-from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.types import ASGIApp, Scope
 
 from services.common.web.problems import problem_response
+
+T = TypeVar("T")
 
 METHODS: Final = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 REQUEST_HEADERS: Final = (
@@ -33,15 +35,24 @@ RESPONSE_HEADERS: Final = (
 )
 
 
-def install(app: FastAPI, origins: Sequence[str]) -> None:
+def around(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     """Let pages of these origins in; ``*`` is all. Credentials are tokens in a header, never cookies."""
-    app.add_middleware(
-        _Cors,
+    return _Cors(
+        app,
         allow_origins=origins,
         allow_methods=METHODS,
         allow_headers=REQUEST_HEADERS,
         expose_headers=RESPONSE_HEADERS,
     )
+
+
+def unless_page(answer_now: Callable[[Scope], T | None]) -> Callable[[Scope], T | None]:
+    """What answers a request, but for those of pages: their answers are completed by what ``around`` returns."""
+
+    def answer(scope: Scope) -> T | None:
+        return None if any(name == b"origin" for name, _ in scope["headers"]) else answer_now(scope)
+
+    return answer
 
 
 class _Cors(CORSMiddleware):

@@ -86,6 +86,14 @@ class RequestLimits:
             raise RateLimited(fields, admission.reset_seconds)
         return fields
 
+    def check_now(self, scope: Scope, headers: Mapping[bytes, bytes]) -> bytes | None:
+        """The same, as lines, for a request that may pass by what is known here; None for others, not counted."""
+        limiter, subject = self._limiter_of(scope, headers)
+        if limiter is None:
+            return b""
+        admitted = limiter.admit_now(subject)
+        return None if admitted is None else _line_format(limiter.limit) % admitted
+
     def _limiter_of(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[Limiter | None, str]:
         is_sign_in = self._sign_ins is not None and (scope["method"], scope["path"]) in SIGN_INS
         authorization = headers.get(b"authorization")
@@ -128,3 +136,10 @@ def _fields(limit: Limit, admission: Admission) -> list[Header]:
     name, policy = _policy(limit)
     _, remaining, reset_seconds = admission
     return [policy, (b"ratelimit", b'"%s";r=%d;t=%d' % (name, remaining, reset_seconds))]
+
+
+@lru_cache
+def _line_format(limit: Limit) -> bytes:
+    """The lines of ``_fields``, for what remains and the seconds that it is for."""
+    name, (field, policy) = _policy(limit)
+    return b'%s: %s\r\nratelimit: "%s";r=%%d;t=%%d\r\n' % (field, policy, name)

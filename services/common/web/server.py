@@ -7,17 +7,21 @@ import socket
 import sys
 from contextlib import AsyncExitStack, closing
 from types import FrameType
-from typing import Final
+from typing import Final, cast
 
 import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Scope
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from services.common.errors import TwitterError
 from services.common.settings import PublicSettings, ServiceSettings
 from services.common.telemetry import refuse_address
+from services.common.web.app import Application
+from services.common.web.hot import write_whole
 from services.common.web.lifecycle import Lifecycle
 from services.common.web.problems import problem_response
 
@@ -73,6 +77,18 @@ async def _run(server: _Server, app: FastAPI, listener: socket.socket) -> bool:
 
 class _Protocol(HttpToolsProtocol):
     """Answers what is no HTTP as everything else is answered. There is no request yet, so no position and no id."""
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin to serve a request; a hot one is answered right here, without a task.
+
+        Not where more wait behind it in the pipeline, each of which would be answered inside this call.
+        """
+        if isinstance(app, Application) and not self.pipeline and not cycle.flow.write_paused:
+            completed = app.answer_now(cast("Scope", cycle.scope))
+            if completed is not None:
+                write_whole(cycle, completed)
+                return
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Answer a Problem and close the connection."""

@@ -1,0 +1,115 @@
+"""Hot routes: answered without the framework, which takes several times as long for a request as all else.
+
+They stay declared in FastAPI, which answers whatever a hot route leaves to it: what is unusual, malformed, refused, or
+has to be waited for. A test holds the answers of both together (ADR 25).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from starlette.types import Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from services.common.ids import POSITION_MAX
+
+_DIGITS_MAX: Final = len(str(POSITION_MAX))
+
+Header = tuple[bytes, bytes]
+RequestHeaders = Mapping[bytes, bytes]
+
+
+class WholeAnswer(NamedTuple):
+    """An answer as it is made once. ``head`` are the lines of its headers, each with its CRLF."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+
+AnswerNow = Callable[[bytes, RequestHeaders, int], tuple[WholeAnswer, int] | None]
+"""Answers a query string and headers for an id, at a position, if that takes microseconds; else None."""
+
+Completed = tuple[WholeAnswer, bytes]
+"""An answer and the further lines of its head that it has this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class HotRoute:
+    """A route as FastAPI declares it: the second part of its ``path`` is an id."""
+
+    path: str
+    answer: AnswerNow
+
+
+class HotRoutes:
+    """Finds the hot route of a GET by the parts of its path around the id."""
+
+    def __init__(self, *routes: HotRoute) -> None:
+        self._routes = {_around_id(route.path.split("/")): route for route in routes}
+
+    def find(self, scope: Scope) -> tuple[HotRoute, int] | None:
+        """The hot route, and the id in its path; None where there is none, or where the id is no plain number."""
+        if scope["method"] != "GET":
+            return None
+        parts = scope["path"].split("/")
+        if len(parts) < 3:
+            return None
+        route = self._routes.get(_around_id(parts))
+        item_id = None if route is None else plain_number(parts[2].encode(), 1, POSITION_MAX)
+        return None if route is None or item_id is None else (route, item_id)
+
+
+def _around_id(parts: list[str]) -> tuple[str, ...]:
+    return parts[1], *parts[3:]
+
+
+def plain_number(digits: bytes, least: int, greatest: int) -> int | None:
+    """A number written in nothing but a few digits, if it lies in these bounds; all else is for the framework."""
+    if not digits.isdigit() or len(digits) > _DIGITS_MAX:
+        return None
+    number = int(digits)
+    return number if least <= number <= greatest else None
+
+
+def headers_of(head: bytes) -> list[Header]:
+    """The headers that these lines are, one by one."""
+    lines = head.split(b"\r\n")[:-1]
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+
+
+def head_of(headers: Iterable[Header]) -> bytes:
+    """Headers as the lines that they are sent as."""
+    return b"".join([b"%s: %s\r\n" % header for header in headers])
+
+
+async def send_whole(send: Send, completed: Completed) -> None:
+    """Send an answer as the two messages of ASGI, or where this is the server's own ``send`` as it would."""
+    cycle = getattr(send, "__self__", None)
+    if isinstance(cycle, RequestResponseCycle) and not cycle.flow.write_paused and not cycle.disconnected:
+        write_whole(cycle, completed)
+        return
+    (status, head, body), lines = completed
+    await send({"type": "http.response.start", "status": status, "headers": headers_of(head + lines)})
+    await send({"type": "http.response.body", "body": body})
+
+
+def write_whole(cycle: RequestResponseCycle, completed: Completed) -> None:
+    """What the server does with those two, at once: it would look at each header, and write twice."""
+    (status, head, body), lines = completed
+    cycle.response_started = cycle.response_complete = True
+    closing = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+    server_lines = _lines_of(*cycle.default_headers)
+    cycle.transport.write(b"".join((STATUS_LINE[status], server_lines, head, lines, closing, body)))
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+
+
+@lru_cache(4)
+def _lines_of(*headers: Header) -> bytes:
+    """The headers of the server itself, which change once a second."""
+    return head_of(headers)

@@ -1,0 +1,80 @@
+"""The reads that most requests are, answered without the framework; routes.py declares them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from services.common.errors import OperationalError
+from services.common.ids import POSITION_MAX
+from services.common.views import Window
+from services.common.web.hot import HotRoute, HotRoutes, RequestHeaders, WholeAnswer, plain_number
+from services.read.encoded import Encoded
+from services.read.lookups import Lookups
+from services.read.paging import LIMIT_DEFAULT, LIMIT_MAX, OFFSET_MAX, window_of
+
+_BOUNDS: Final = {
+    b"limit": (1, LIMIT_MAX),
+    b"max_id": (1, POSITION_MAX),
+    b"since_id": (0, POSITION_MAX),
+    b"offset": (0, OFFSET_MAX),
+}
+_NO_NUMBER: Final = (1, 0)
+
+_Answer = tuple[WholeAnswer, int] | None
+
+
+class HotReads:
+    """Answers from ``lookups``, once the service has started."""
+
+    def __init__(self) -> None:
+        self.lookups: Lookups | None = None
+        self.routes = HotRoutes(
+            HotRoute("/tweets/{tweet_id}", self._tweet), HotRoute("/users/{user_id}/tweets", self._tweets)
+        )
+
+    def _tweet(self, query: bytes, headers: RequestHeaders, tweet_id: int) -> _Answer:
+        lookups = self.lookups
+        if query or lookups is None or (position := _position(lookups, headers)) is None:
+            return None
+        try:
+            encoded = lookups.tweet_now(tweet_id)
+        except OperationalError:
+            return None  # the framework meets it again, and says so
+        return None if encoded is None else _at(position, encoded, headers)
+
+    def _tweets(self, query: bytes, headers: RequestHeaders, user_id: int) -> _Answer:
+        lookups, page = self.lookups, _page(query)
+        if page is None or lookups is None or (position := _position(lookups, headers)) is None:
+            return None
+        try:
+            encoded = lookups.tweets_by_author_now(user_id, *page)
+        except OperationalError:
+            return None
+        return None if encoded is None else _at(position, encoded, headers)
+
+
+def _position(lookups: Lookups, headers: RequestHeaders) -> int | None:
+    """The applied position; None where the request asks for one that has to be waited for, or is none."""
+    position = lookups.applied_position
+    min_position = headers.get(b"x-min-position")
+    is_reached = min_position is None or plain_number(min_position, 0, position) is not None
+    return position if is_reached else None
+
+
+def _at(position: int, encoded: Encoded, headers: RequestHeaders) -> tuple[WholeAnswer, int]:
+    return encoded.whole(headers), max(position, encoded.read_position)
+
+
+@lru_cache(1024)
+def _page(query: bytes) -> tuple[Window, int] | None:
+    """The window and the offset in a query string; None for one that is not the plainest there is."""
+    numbers: dict[str, int] = {}
+    for pair in query.split(b"&") if query else ():
+        name, _, digits = pair.partition(b"=")
+        number = plain_number(digits, *_BOUNDS.get(name, _NO_NUMBER))
+        if number is None or name.decode() in numbers:
+            return None
+        numbers[name.decode()] = number
+    offset, limit = numbers.pop("offset", 0), numbers.pop("limit", LIMIT_DEFAULT)
+    return window_of(limit, **numbers), offset
