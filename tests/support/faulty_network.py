@@ -103,7 +103,7 @@ class FaultyNetwork:
                 answers = directions.create_task(self._pass_answers(from_redis, to_client, link))
                 await self._pass_requests(from_client, to_redis, link)
                 answers.cancel()
-        except* _Cut:
+        except* (_Cut, OSError):  # here, or either side, has ended it
             pass
         finally:
             to_redis.transport.abort()

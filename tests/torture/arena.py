@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from services.common.auth import add_key
 from tests.support.faulty_network import FaultyNetwork
 from tests.support.process import Program, ServiceProcess
 from tests.support.system import System
+from tests.support.wait import PATIENCE_SECONDS
 
 READERS: Final = 3
 WRITERS: Final = 2
@@ -50,10 +51,10 @@ class Part:
         self.starts += 1
         self.program.start()
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, timeout_seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until it serves. Raises AssertionError if it ends, or takes too long."""
         if isinstance(self.program, ServiceProcess):
-            self.program.wait_ready()
+            self.program.wait_ready(timeout_seconds)
 
 
 @dataclass
@@ -87,9 +88,17 @@ class Arena:
 
 @asynccontextmanager
 async def arena(
-    directory: Path, *, readers: int = READERS, writers: int = WRITERS, environment: Mapping[str, str] | None = None
+    directory: Path,
+    *,
+    readers: int = READERS,
+    writers: int = WRITERS,
+    environment: Mapping[str, str] | None = None,
+    prepare: Callable[[System], None] = lambda _: None,
 ) -> AsyncIterator[Arena]:
-    """A system with all its files in this directory, which exists, running until the block ends."""
+    """A system with all its files in this directory, which exists, running until the block ends.
+
+    ``prepare`` may change the programs before they are started.
+    """
     key_file = directory / "keys.json"
     add_key(key_file, int(time.time()))
     settings = {
@@ -105,6 +114,7 @@ async def arena(
         snapshot_network = await opened.enter_async_context(FaultyNetwork(system.owner.port))
         system.writers[-1].environment["REDIS_URL"] = append_network.url
         system.readers[-1].environment["OWNER_URL"] = snapshot_network.url.replace("redis://", "http://")
+        prepare(system)
         opened.enter_context(closing(system))
         await asyncio.to_thread(system.__enter__)
         yield Arena(system, append_network, snapshot_network)

@@ -11,6 +11,7 @@ from tests.torture.history import History, read_records
 from tests.torture.summary import summary
 
 SHOWN_OF_A_KIND = 5
+SHOWN_CHARS = 400
 
 
 def judge(path: Path) -> int:
@@ -31,7 +32,7 @@ def report(violations: list[Violation]) -> str:
     for kind, count in counts.items():
         lines.append(f"VIOLATED {kind}: {count}")
         found = [violation.text for violation in violations if violation.kind == kind]
-        lines += [f"    {text}" for text in found[:SHOWN_OF_A_KIND]]
+        lines += [f"    {text[:SHOWN_CHARS]}" for text in found[:SHOWN_OF_A_KIND]]
     return "\n".join(lines)
 
 

@@ -35,11 +35,14 @@ STORM_SECONDS: Final = 23.0
 GAP_SECONDS_MAX: Final = 1.0
 PAUSED_SECONDS_MAX: Final = 2.5
 FULL_SECONDS_MAX: Final = 3.0
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 240.0
+"""How long a part may take to serve again: the machine may be busy with something else altogether."""
 HEADROOM_BYTES: Final = 2**18
 """So much a process without disk may still write to the file that takes its log."""
 
 WEIGHTS: Final = {"kill": 12, "kill_all": 1, "pause": 4, "restart": 2, "cut": 2, "lose": 3, "corrupt": 1, "disk": 2}
+REDIS_WEIGHT: Final = 4
+"""It is struck so much more often than another part: all that is acknowledged rests on it alone for a moment."""
 
 
 class Nemesis:
@@ -81,10 +84,12 @@ class Nemesis:
         for part in self._arena.parts.values():
             async with part.lock:
                 await self._revive(part)
-                await asyncio.to_thread(part.wait_ready)
+                await asyncio.to_thread(part.wait_ready, PATIENCE_SECONDS)
 
     def _part(self, chance: Random) -> Part:
-        return chance.choice(list(self._arena.parts.values()))
+        parts = list(self._arena.parts.values())
+        (part,) = chance.choices(parts, [REDIS_WEIGHT if part.name == "redis" else 1 for part in parts])
+        return part
 
     async def _kill_one(self, chance: Random) -> None:
         part = self._part(chance)
@@ -197,7 +202,7 @@ class Nemesis:
         """Note a fault when the part serves again: Redis when a write is acknowledged, a service when it is ready."""
         try:
             if isinstance(part.program, ServiceProcess):
-                await asyncio.to_thread(part.wait_ready)
+                await asyncio.to_thread(part.wait_ready, PATIENCE_SECONDS)
             else:
                 await self._until_acknowledged(time.monotonic())
         except AssertionError as error:
