@@ -341,7 +341,7 @@ def _done(result: Result, kind: Kind) -> tuple[int, bool]:
         raise suspended()
     if result == "log_full":
         raise LogFull("the log has reached its bytes, or Redis its memory; nothing was written")
-    if result == "newer_version":
+    if result == "owner_outdated":
         raise WritesRefused("owner_outdated", "the db-updater does not know this kind of event yet: upgrade it")
     if result == "idempotency_mismatch":
         raise idempotency_mismatch()

@@ -72,7 +72,7 @@ def test_upgrade_in_any_order(fresh_system: System, log: EventLog) -> None:
     system.readers.append(new)
     new.start()
     eventually(lambda: "has version 1, this reader has 2" in why_not_ready(new), describe=lambda: new.log_tail)
-    assert log.append([greeting(ada)]).results == ["newer_version"]
+    assert log.append([greeting(ada)]).results == ["owner_outdated"]
 
     system.owner.terminate()
     meanwhile = system.create_tweet(ada, "of no owner").json()["id"]
@@ -122,7 +122,7 @@ def test_roll_back(fresh_system: System, log: EventLog, tmp_path: Path) -> None:
         assert not kept(system, version).exists()
     assert system.owner.log.count("database_put_aside") == 2
     assert system.owner.log.count("database_put_back") == 1
-    assert log.append([greeting(ada)]).results == ["newer_version"]
+    assert log.append([greeting(ada)]).results == ["owner_outdated"]
     assert table_hashes(database_path(system.owner_directory)) == rebuilt_hashes(
         archived(system.owner_directory), tmp_path / "rebuilt.db"
     )

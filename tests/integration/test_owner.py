@@ -315,7 +315,7 @@ def test_newer_event_stops_an_old_owner_before_it(tmp_path: Path, redis_server: 
     with following(tmp_path, redis_server.url) as owner:
         owner.wait_until_ready()
         (ada,) = append(log, user("ada"))
-        assert log.append([AppendItem(FutureEvent())]).results == ["newer_version"]
+        assert log.append([AppendItem(FutureEvent())]).results == ["owner_outdated"]
         log.announce_version(2)  # as an owner did that has been rolled back since
         before, _, _ = append(log, tweet(ada), AppendItem(FutureEvent()), tweet(ada))
         owner.wait_until_refused("needs projection version 2")

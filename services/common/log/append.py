@@ -55,7 +55,7 @@ class Repeated:
 
 Result = int | Repeated | str
 """The position of the entry, or why there is none: already Repeated, username_taken, email_taken, id_taken, not_found,
-token_revoked, account_suspended, idempotency_mismatch, newer_version (than the owner has announced), log_full."""
+token_revoked, account_suspended, idempotency_mismatch, owner_outdated, log_full."""
 
 Argument = bytes | str | int
 

@@ -187,7 +187,7 @@ for item_number = 1, tonumber(ARGV[9]) do
   end
   if actor ~= '0' then why = why_barred(actor, token_position) or why end
   -- An owner that does not know this type would stop before it (HAZARDS 5).
-  if not why and tonumber(item.version) > tonumber(state[5] or '1') then why = 'newer_version' end
+  if not why and tonumber(item.version) > tonumber(state[5] or '1') then why = 'owner_outdated' end
   if is_full and not why then why = 'log_full' end
   if why then
     results[item_number] = why
