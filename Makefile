@@ -79,8 +79,7 @@ e2e: setup ## Build the images and run the tests on a real cluster: KUBECONFIG's
 BENCH := $(BIN)/python -m bench
 
 bench: setup ## Measure the system against its baselines and write docs/performance.md (needs wrk, a quiet machine, ten minutes)
-	$(BENCH) --output bench/results/bench.json $(ARGS)
-	$(BENCH).report
+	$(BENCH) --output bench/results/bench.json $(ARGS); status=$$?; $(BENCH).report && exit $$status
 
 RATIOS := tweet_hot,tweet_uniform,timeline_hot,timeline_uniform,post,post_alone,like,catching_up,home
 

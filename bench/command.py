@@ -84,8 +84,8 @@ def run(scenarios: Iterable[Scenario], scale: Scale, say: Callable[[str], None] 
             try:
                 some = scenario(Context(system, directory / scenario.__name__, scale))
             except Exception as error:  # noqa: BLE001 - one scenario that fails must not cost the figures of the others
-                failures[scenario.__name__] = "".join(traceback.format_exception(error))
-                say(f"{scenario.__name__} failed:\n{failures[scenario.__name__]}")
+                failures[scenario.__name__] = type(error).__name__
+                say(f"{scenario.__name__} failed:\n{''.join(traceback.format_exception(error))}")
                 continue
             figures += some
             for figure in some:

@@ -45,8 +45,8 @@ def describe() -> Machine:
         kernel=platform.release(),
         python=platform.python_version(),
         sqlite=f"{check_sqlite()} ({sqlite_library().__name__})",
-        valkey=_first_line(str(find_server()), "--version"),
-        wrk=_first_line("wrk", "-v"),
+        valkey=_first_line(str(find_server()), "--version").partition(" sha")[0],
+        wrk=_first_line("wrk", "-v").partition(" [")[0],
         commit=_first_line("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"),
         load_average=round(os.getloadavg()[0], 2),
     )

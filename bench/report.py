@@ -48,7 +48,9 @@ def main() -> None:
 
 def _run(found: Results) -> str:
     """Where and when, the plot, the table."""
-    return f"{_machine(found)}\n\n![Figures against their targets](plots/{_TARGETS})\n\n{results.table(found.figures)}"
+    missing = [f"Not measured, as the scenario failed: {name} ({why})." for name, why in sorted(found.failures.items())]
+    plot = f"![Figures against their targets](plots/{_TARGETS})"
+    return "\n\n".join([_machine(found), plot, results.table(found.figures), *missing])
 
 
 def _growth(found: Results) -> str:

@@ -22,8 +22,8 @@ class Target(msgspec.Struct, frozen=True):
     value: float
 
     def is_met_by(self, figure: float) -> bool:
-        """Whether the figure, as it is shown, is good enough."""
-        return _IS_MET[self.relation](round(figure, 2), self.value)
+        """Whether the figure is good enough."""
+        return _IS_MET[self.relation](figure, self.value)
 
     def __str__(self) -> str:
         return f"{'≥' if self.relation == '>=' else '≤'} {self.value:g}"
@@ -75,7 +75,7 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Results(msgspec.Struct, frozen=True):
-    """One run: when, where, at which size, and what was found."""
+    """One run: when, where, at which size, and what was found. ``failures`` are scenarios, with the kind of error."""
 
     began_at: str
     seconds: float

@@ -54,7 +54,7 @@ class Question:
 
 def seed_way(context: Context) -> list[Figure]:
     """FastAPI, a SQLModel session and a Redis connection for each request, one commit a message."""
-    with _seed_services(context.directory) as (reader, writer):
+    with _seed_services(context.directory, min(SEED_TWEETS, context.scale.tweets)) as (reader, writer):
         return _compared(
             context,
             "seed",
@@ -121,14 +121,14 @@ def _compared(
 
 
 @contextmanager
-def _seed_services(directory: Path) -> Iterator[tuple[Server, Server]]:
+def _seed_services(directory: Path, tweets_to_read: int) -> Iterator[tuple[Server, Server]]:
     """The seed's read and write service, with rows to read. Its consumer is not started: nothing waits for it."""
     directory.mkdir(parents=True, exist_ok=True)
     redis = RedisServer(directory / "redis")
     told = {
         "REDIS_URL": redis.url,
         "DATABASE": str(directory / "seed.db"),
-        "TWEETS": str(SEED_TWEETS),
+        "TWEETS": str(tweets_to_read),
         "USERS": str(SEED_USERS),
     }
     module = "bench.baselines.seed_way"
