@@ -39,7 +39,7 @@ CONNECTIONS: Final = (1, 64, 1024)
 BATCHES: Final = (1, 8, 64, 512)
 READERS: Final = 8
 READER_SHARE: Final = 0.1
-LOG_LENGTHS: Final = (1_000, 10_000, 100_000, 400_000)
+LOG_LENGTHS: Final = (1_000, 10_000, 100_000, 200_000)
 PROBES: Final = 2_000
 
 T = TypeVar("T")
@@ -103,8 +103,6 @@ def by_log_length(context: Context) -> list[Series]:
     with system.paused(system.owner, system.reader), closing(system.log()) as log:
         length = log.status().length
         for goal in LOG_LENGTHS:
-            if goal > context.scale.backlog * 10:
-                break
             written = backlog.append(log, max(0, goal - length)) or backlog.append(log, 1)
             length = max(goal, length + 1)
             events = backlog.events(PROBES // 4)
@@ -148,9 +146,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--output", type=Path, help="where the results are written, as JSON")
     parser.add_argument("--tweets", type=int, default=TWEETS[-1], help="the largest size of the data")
+    parser.add_argument("--backlog", type=int, default=40_000, help="events to catch up with")
     options = parser.parse_args()
     os.sched_setaffinity(0, {LOAD_CORE})
-    found = run(Scale(tweets=options.tweets, rounds=1, seconds=2, backlog=40_000))
+    found = run(Scale(tweets=options.tweets, rounds=1, seconds=2, backlog=options.backlog))
     if options.output:
         results.save(found, options.output)
     for series in found.series:
