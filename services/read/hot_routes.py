@@ -8,7 +8,7 @@ from typing import Final
 from services.common.errors import OperationalError
 from services.common.ids import POSITION_MAX
 from services.common.views import Window
-from services.common.web.hot import HotRoute, HotRoutes, RequestHeaders, WholeAnswer, plain_number
+from services.common.web.hot import AnswerNow, HotRoute, HotRoutes, RequestHeaders, WholeAnswer, plain_number
 from services.read.encoded import Encoded
 from services.read.lookups import Lookups
 from services.read.paging import LIMIT_DEFAULT, LIMIT_MAX, OFFSET_MAX, window_of
@@ -29,8 +29,8 @@ class HotReads:
 
     def __init__(self) -> None:
         self.lookups: Lookups | None = None
-        self.routes = HotRoutes(
-            HotRoute("/tweets/{tweet_id}", self._tweet), HotRoute("/users/{user_id}/tweets", self._tweets)
+        self.routes: HotRoutes[AnswerNow] = HotRoutes(
+            "GET", HotRoute("/tweets/{tweet_id}", self._tweet), HotRoute("/users/{user_id}/tweets", self._tweets)
         )
 
     def _tweet(self, query: bytes, headers: RequestHeaders, tweet_id: int) -> _Answer:

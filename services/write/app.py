@@ -26,6 +26,7 @@ from services.write.errors import WriterFailed
 from services.write.existence import CONNECTIONS_MAX, Existence, ReadService
 from services.write.group_commit import GroupCommit
 from services.write.handlers import Handlers
+from services.write.hot_routes import HotWrites
 from services.write.idempotency import Claims
 from services.write.log_budget import LogBudget
 from services.write.log_watch import LogWatch
@@ -57,6 +58,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
     append_metrics = AppendMetrics(registry)
     auth_metrics = AuthMetrics(registry)
     existence_metrics = ExistenceMetrics(registry)
+    hot_writes = HotWrites()
     limits = RequestLimits(
         "write",
         settings,
@@ -99,7 +101,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
             authentication = app.state.authentication = Authentication.with_keys_of(
                 settings.auth_keys_file, auth_metrics
             )
-            app.state.gate = Gate(authentication, is_required=settings.auth_required)
+            app.state.gate = hot_writes.gate = Gate(authentication, is_required=settings.auth_required)
             lookups = await stack.enter_async_context(aclosing(CredentialLookups(settings.redis_url)))
             app.state.logins = Logins(authentication, lookups, credentials, head=lambda: view.head)
             existence = Existence(ReadService(client, clock).find, metrics=existence_metrics)
@@ -110,7 +112,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
                 authors.forget_all()
 
             watch.on_epoch = forget_all
-            app.state.handlers = Handlers(
+            app.state.handlers = hot_writes.handlers = Handlers(
                 commit.append,
                 existence=existence,
                 authors=authors,
@@ -128,6 +130,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
         readiness=lambda: watch.reason,
         registry=registry,
         limits=limits,
+        hot_writes=hot_writes.routes,
         in_flight_max=settings.requests_in_flight_max,
         cors_origins=split_list(settings.cors_origins),
         stop=stop,

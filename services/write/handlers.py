@@ -147,9 +147,7 @@ class Handlers:
         deadline = _deadline()
         user_id = _named(author)
         refers_to = [tweet_id for tweet_id in (command.in_reply_to_id, command.quote_of_id) if tweet_id is not None]
-        view, refusal = await asyncio.gather(
-            self._view(author), self._refusal(*((Kind.TWEET, tweet_id) for tweet_id in refers_to))
-        )
+        view, refusal = await self._view_and_refusal(author, refers_to)
         event = TweetCreated(
             user_id=user_id,
             content=command.content,
@@ -244,6 +242,15 @@ class Handlers:
             raise ClientError(409, "email_taken", _TAKEN["email_taken"])
         position, _ = _done(result, Kind.USER)
         return Written(position, None)
+
+    async def _view_and_refusal(
+        self, author: Actor, refers_to: list[int]
+    ) -> tuple[UserView | None, ClientError | None]:
+        if not refers_to:
+            return await self._view(author), None  # most tweets: two tasks would cost more than the look
+        return await asyncio.gather(
+            self._view(author), self._refusal(*((Kind.TWEET, tweet_id) for tweet_id in refers_to))
+        )
 
     async def _view(self, author: Actor) -> UserView | None:
         try:

@@ -21,7 +21,7 @@ from services.common.settings import MetricsPort, Port, PublicSettings, load
 from services.common.telemetry import MetricsServer, configure_logging, create_registry
 from services.common.web import RequestLimits, client_address, create_app, problems, serve, set_position
 from services.common.web.app import IN_FLIGHT_MAX
-from services.common.web.hot import HotRoutes
+from services.common.web.hot import AnswerNow, HotRoutes
 from services.common.web.lifecycle import terminate_self
 
 POSITION = 42
@@ -59,7 +59,7 @@ def small_app(
     position: Callable[[], int] = lambda: POSITION,
     extra_headers: Callable[[], Sequence[tuple[bytes, bytes]]] = tuple,
     limits: RequestLimits | None = None,
-    hot: HotRoutes | None = None,
+    hot: HotRoutes[AnswerNow] | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
     cors_origins: Sequence[str] = (),
     stop: Callable[[], None] = terminate_self,
@@ -74,7 +74,7 @@ def small_app(
         registry=registry or create_registry(),
         extra_headers=extra_headers,
         limits=limits,
-        hot=hot,
+        hot_reads=hot,
         in_flight_max=in_flight_max,
         cors_origins=cors_origins,
         stop=stop,

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from services.common.ids import POSITION_MAX
 from services.common.web import RequestLimits
-from services.common.web.hot import HotRoute, HotRoutes, RequestHeaders, WholeAnswer
+from services.common.web.hot import AnswerNow, HotRoute, HotRoutes, RequestHeaders, WholeAnswer
 from tests.support.web_app import Settings, small_app
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ def _answer(query: bytes, headers: RequestHeaders, note_id: int) -> tuple[WholeA
     return WholeAnswer(200, b"content-length: %d\r\ncontent-type: application/json\r\n" % len(HOT), HOT), 9
 
 
-ROUTES = HotRoutes(HotRoute("/notes/{note_id}", _answer))
+ROUTES: HotRoutes[AnswerNow] = HotRoutes("GET", HotRoute("/notes/{note_id}", _answer))
 
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
@@ -69,7 +69,7 @@ async def test_a_hot_route_answers_in_place_of_the_framework() -> None:
 async def test_what_is_unusual_is_left_to_the_framework(method: str, path: str, headers: list[tuple[str, str]]) -> None:
     """Nothing has been done to it then: the answer is the one that there would be without hot routes."""
     answers = []
-    for routes in (ROUTES, HotRoutes()):
+    for routes in (ROUTES, HotRoutes("GET")):
         async with client_of(small_app(hot=routes)) as client:
             answer = await client.request(method, path, headers=[*headers, ("X-Request-Id", "mine")])
             answers.append((answer.status_code, answer.headers.raw, answer.content))

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common import telemetry
 from services.common.web import cors, health, problems
-from services.common.web.hot import Completed, Header, HotRoutes
+from services.common.web.hot import AnswerNow, Completed, Header, HotRoutes, ServeBody
 from services.common.web.lifecycle import Lifecycle, terminate_self
 from services.common.web.limits import RequestLimits
 from services.common.web.metrics import HttpMetrics
@@ -39,7 +39,8 @@ def create_app(
     registry: CollectorRegistry,
     extra_headers: Callable[[], Sequence[Header]] = _no_headers,
     limits: RequestLimits | None = None,
-    hot: HotRoutes | None = None,
+    hot_reads: HotRoutes[AnswerNow] | None = None,
+    hot_writes: HotRoutes[ServeBody] | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
     cors_origins: Sequence[str] = (),
     stop: Callable[[], None] = terminate_self,
@@ -47,9 +48,9 @@ def create_app(
     """An app with health checks, metrics, positions, request ids and the one error shape; add the routes to it.
 
     ``position`` gives the X-Log-Position, ``readiness`` why not to send requests here (None: do), ``extra_headers``
-    what else goes into every answer. None of them may block. ``limits`` says how often somebody may ask, ``hot`` what
-    is answered without the framework, ``in_flight_max`` how many requests may be under way at once, ``cors_origins``
-    whose web pages may ask.
+    what else goes into every answer. None of them may block. ``limits`` says how often somebody may ask,
+    ``hot_reads`` and ``hot_writes`` what is answered without the framework, ``in_flight_max`` how many requests may be
+    under way at once, ``cors_origins`` whose web pages may ask.
     ``stop`` ends the process after an InvariantError.
     """
     app = Application(
@@ -64,7 +65,8 @@ def create_app(
     app.state.registry = registry
     operational_errors = OperationalErrors(registry)
     requests = RequestMiddleware(
-        hot=hot or HotRoutes(),
+        hot_reads=hot_reads or HotRoutes("GET"),
+        hot_writes=hot_writes or HotRoutes("POST"),
         position=position,
         extra_headers=extra_headers,
         metrics=HttpMetrics(registry),

@@ -29,8 +29,8 @@ class BodyTooLarge(ClientError):
         super().__init__(413, "body_too_large", f"The body is larger than {BODY_BYTES_MAX} bytes")
 
 
-async def take_body(headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
-    """Read and check the request's body, and return a receive that gives it again.
+async def take_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    """Read and check the request's body.
 
     Raises BodyTooLarge, another ClientError for a body that is not strict JSON, or ClientGone.
     """
@@ -40,7 +40,7 @@ async def take_body(headers: Mapping[bytes, bytes], receive: Receive) -> Receive
     body = await read_body(receive)
     if body:
         check_json(body, headers.get(b"content-type", b""))
-    return replay(body, receive)
+    return body
 
 
 async def read_body(receive: Receive) -> bytes:

@@ -1,15 +1,15 @@
 """Hot routes: answered without the framework, which takes several times as long for a request as all else.
 
-They stay declared in FastAPI, which answers whatever a hot route leaves to it: what is unusual, malformed, refused, or
-has to be waited for. A test holds the answers of both together (ADR 25).
+They stay declared in FastAPI, which answers whatever a hot route leaves to it: what is unusual, malformed or refused,
+and reads that have to wait. A test holds the answers of both together (ADR 25).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from starlette.types import Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -37,34 +37,41 @@ Completed = tuple[WholeAnswer, bytes]
 """An answer and the further lines of its head that it has this time."""
 
 
+ServeBody = Callable[[Scope, RequestHeaders, bytes, int], Awaitable[WholeAnswer | None]]
+"""Serves a body for an id, and raises as a route may; None, with nothing done, leaves it to the framework."""
+
+A = TypeVar("A")
+
+
 @dataclass(frozen=True, slots=True)
-class HotRoute:
-    """A route as FastAPI declares it: the second part of its ``path`` is an id."""
+class HotRoute(Generic[A]):
+    """A route as FastAPI declares it: the second part of its ``path`` is an id, or there is none."""
 
     path: str
-    answer: AnswerNow
+    answer: A
 
 
-class HotRoutes:
-    """Finds the hot route of a GET by the parts of its path around the id."""
+class HotRoutes(Generic[A]):
+    """Finds the hot route of a request by the parts of its path around the id."""
 
-    def __init__(self, *routes: HotRoute) -> None:
+    def __init__(self, method: str, *routes: HotRoute[A]) -> None:
+        self._method = method
         self._routes = {_around_id(route.path.split("/")): route for route in routes}
 
-    def find(self, scope: Scope) -> tuple[HotRoute, int] | None:
-        """The hot route, and the id in its path; None where there is none, or where the id is no plain number."""
-        if scope["method"] != "GET":
+    def find(self, scope: Scope) -> tuple[HotRoute[A], int] | None:
+        """The hot route, and the id in its path or 0; None where there is none, or the id is no plain number."""
+        if scope["method"] != self._method:
             return None
         parts = scope["path"].split("/")
-        if len(parts) < 3:
-            return None
         route = self._routes.get(_around_id(parts))
-        item_id = None if route is None else plain_number(parts[2].encode(), 1, POSITION_MAX)
-        return None if route is None or item_id is None else (route, item_id)
+        if route is None:
+            return None
+        item_id = plain_number(parts[2].encode(), 1, POSITION_MAX) if len(parts) > 2 else 0
+        return None if item_id is None else (route, item_id)
 
 
-def _around_id(parts: list[str]) -> tuple[str, ...]:
-    return parts[1], *parts[3:]
+def _around_id(parts: list[str]) -> tuple[object, ...]:
+    return len(parts), *parts[1:2], *parts[3:]
 
 
 def plain_number(digits: bytes, least: int, greatest: int) -> int | None:

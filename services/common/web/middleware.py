@@ -19,14 +19,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.errors import ClientError, InvariantError, OperationalError, Overloaded
 from services.common.telemetry import request_id_var
-from services.common.web.body import BodyTooLarge, ClientGone, linger, take_body
+from services.common.web.body import BodyTooLarge, ClientGone, linger, replay, take_body
 from services.common.web.health import HEALTH_PREFIX
 from services.common.web.hot import (
+    AnswerNow,
     Completed,
     Header,
     HotRoute,
     HotRoutes,
     RequestHeaders,
+    ServeBody,
     WholeAnswer,
     head_of,
     headers_of,
@@ -35,7 +37,7 @@ from services.common.web.hot import (
 from services.common.web.lifecycle import Lifecycle
 from services.common.web.limits import RateLimited, RequestLimits
 from services.common.web.metrics import HttpMetrics
-from services.common.web.problems import internal_error, problem_response, unavailable
+from services.common.web.problems import internal_error, problem_response, refusal, unavailable
 from services.common.web.throttle import OperationalErrors
 
 POSITION_HEADER: Final = b"x-log-position"
@@ -72,7 +74,8 @@ class RequestMiddleware:
     def __init__(
         self,
         *,
-        hot: HotRoutes,
+        hot_reads: HotRoutes[AnswerNow],
+        hot_writes: HotRoutes[ServeBody],
         position: Callable[[], int],
         extra_headers: Callable[[], Sequence[Header]],
         metrics: HttpMetrics,
@@ -82,7 +85,8 @@ class RequestMiddleware:
         in_flight_max: int,
     ) -> None:
         self._app: ASGIApp = _nothing_inside
-        self._hot = hot
+        self._hot_reads = hot_reads
+        self._hot_writes = hot_writes
         self._position = position
         self._extra_headers = extra_headers
         self._metrics = metrics
@@ -103,7 +107,7 @@ class RequestMiddleware:
     def answer_now(self, scope: Scope) -> Completed | None:
         """Answer a hot request, counted and complete; None for one that is to be served as any other is."""
         started_at = perf_counter()
-        found = self._hot.find(scope)
+        found = self._hot_reads.find(scope)
         if found is None or self._in_flight >= self._in_flight_max or _access_log.isEnabledFor(logging.DEBUG):
             return None
         headers = dict(scope["headers"])
@@ -154,13 +158,26 @@ class RequestMiddleware:
             elif self._limits is not None:
                 answer.limit_headers = await self._limits.check(scope, headers)
             if scope["method"] != "GET":  # a body has no meaning there: it stays unread, the server drops it
-                receive = await take_body(headers, receive)
+                body = await take_body(headers, receive)
+                if (whole := await self._serve_hot(scope, headers, body)) is not None:
+                    await answer.send_whole(whole)
+                    return
+                receive = replay(body, receive)
             await self._app(scope, receive, answer.send)
         except Exception as error:  # noqa: BLE001 - the last net: it logs and answers what nobody else does
             await self._answer_error(error, scope, receive, answer)
         finally:
             self._in_flight -= 1
             self._record(scope, answer.status, perf_counter() - started_at)
+
+    async def _serve_hot(self, scope: Scope, headers: RequestHeaders, body: bytes) -> WholeAnswer | None:
+        """Serve a hot write; None, with nothing done, for what is the framework's."""
+        found = self._hot_writes.find(scope)
+        if found is None or scope["query_string"] or len(headers) != len(scope["headers"]):
+            return None
+        route, item_id = found
+        scope["route"] = route
+        return await route.answer(scope, headers, body, item_id)
 
     def _shed(self, scope: Scope) -> None:
         if not scope["path"].startswith(HEALTH_PREFIX):
@@ -193,7 +210,7 @@ class RequestMiddleware:
                 await problem_response(error.status, error.code, str(error), headers)(scope, receive, answer.send)
                 return
             case ClientError():
-                await problem_response(error.status, error.code, str(error))(scope, receive, answer.send)
+                await refusal(error)(scope, receive, answer.send)
                 return
             case OperationalError() if not answer.is_started:
                 self._operational_errors.note(error)
@@ -209,7 +226,9 @@ class RequestMiddleware:
         await internal_error()(scope, receive, answer.send)
 
 
-def _answer_of(route: HotRoute, scope: Scope, headers: RequestHeaders, item_id: int) -> tuple[WholeAnswer, int] | None:
+def _answer_of(
+    route: HotRoute[AnswerNow], scope: Scope, headers: RequestHeaders, item_id: int
+) -> tuple[WholeAnswer, int] | None:
     try:
         return route.answer(scope["query_string"], headers, item_id)
     except Exception as error:  # the framework may have an answer all the same
@@ -259,6 +278,11 @@ class _Answer:
             self.status = message["status"]
             message["headers"] = self._completed(message.get("headers", ()))
         return self._send(message)
+
+    def send_whole(self, whole: WholeAnswer) -> Awaitable[None]:
+        """Send an answer that is whole but for the headers that every answer carries."""
+        self.status = whole.status
+        return send_whole(self._send, (whole, head_of(self._completed(()))))
 
     def _completed(self, headers: Sequence[Header]) -> list[Header]:
         completed = [*headers, (REQUEST_ID_HEADER, self._request_id), *self.limit_headers, *self._extra_headers()]

@@ -63,6 +63,13 @@ def internal_error() -> Response:
     return problem_response(500, "internal_error", "Internal server error")
 
 
+def refusal(error: ClientError) -> Response:
+    """The answer to a request that asks for something impossible."""
+    # RFC 9110: a 401 names the scheme that would help.
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
+    return problem_response(error.status, error.code, str(error), headers)
+
+
 def unavailable(error: OperationalError) -> Response:
     """The answer to a request that may succeed later."""
     detail = OUTCOME_UNKNOWN if error.code == "outcome_unknown" else TRY_LATER
@@ -73,9 +80,7 @@ def install(app: FastAPI, operational_errors: OperationalErrors) -> None:
     """Make every refusal of this app a Problem."""
 
     async def refuse(_request: Request, error: ClientError) -> Response:
-        # RFC 9110: a 401 names the scheme that would help.
-        headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
-        return problem_response(error.status, error.code, str(error), headers)
+        return refusal(error)
 
     async def answer_unavailable(_request: Request, error: OperationalError) -> Response:
         operational_errors.note(error)

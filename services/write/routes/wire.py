@@ -131,7 +131,7 @@ async def get_key_of_address(request: Request, key: KeyHeader) -> IdempotencyKey
 Key = Annotated[IdempotencyKey | None, Depends(get_key)]
 KeyOfAddress = Annotated[IdempotencyKey | None, Depends(get_key_of_address)]
 
-_SUCCESS = Success().model_dump_json().encode()
+SUCCESS = Success().model_dump_json().encode()
 
 
 def created(request: Request, written: Written[object], tokens: TokenPair | None = None) -> Response:
@@ -146,7 +146,7 @@ def success(request: Request, written: Written[None], tokens: TokenPair | None =
     """200, at the position of the event, and tokens if there are any."""
     set_position(request.scope, written.position)
     if tokens is None:
-        return Response(_SUCCESS, media_type="application/json")
+        return Response(SUCCESS, media_type="application/json")
     return _with_tokens({"status": "success"}, tokens)
 
 
