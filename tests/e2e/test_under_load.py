@@ -7,6 +7,16 @@ import pytest
 from tests.e2e.figures import Figures
 from tests.e2e.load import REQUESTS_PER_SECOND, Load, check_nothing_failed, check_only_writes_failed
 from tests.e2e.release import WORKLOADS, Release
+from tests.support.wait import eventually
+
+EAGER = {
+    "enabled": True,
+    "minReplicas": 1,
+    "maxReplicas": 4,
+    "cpuUtilization": 3,
+    "behavior": {"scaleUp": {"stabilizationWindowSeconds": 0}},
+}
+"""Of an autoscaler that wants as many pods as it may have when readers have anything to do."""
 
 
 def test_an_upgrade_that_replaces_every_pod(release: Release, url: str, figures: Figures) -> None:
@@ -33,6 +43,32 @@ def test_a_pod_of_each_service_is_deleted(release: Release, url: str, figures: F
         for chart in WORKLOADS:
             release.delete_pods(release.pod(chart).metadata.name)
         load.go_on()
+    check_nothing_failed(load, figures)
+
+
+def test_a_pod_of_each_service_is_killed(release: Release, url: str, figures: Figures) -> None:
+    """Without any notice. Reads under way go to another pod; of writes under way it is said that nobody knows."""
+    with Load(url) as load:
+        for chart in ("read-service", "write-service", "db-updater"):
+            release.delete_pods(release.pod(chart).metadata.name, grace_period_seconds=0)
+        load.go_on()
+    check_only_writes_failed(load, figures)
+    assert all("outcome_unknown" in one.reason for one in load.failures), load.report
+
+
+def test_readers_are_scaled_by_hand_and_by_load(release: Release, url: str, figures: Figures) -> None:
+    """To one; from one to four, as the autoscaler finds them busy; and to one again."""
+    one = {"read-service.autoscaling.enabled": False, "read-service.replicaCount": 1}
+    with Load(url) as load:
+        release.apply("upgrade", one)
+        load.go_on()
+        release.apply("upgrade", {"read-service.autoscaling": EAGER})
+        eventually(lambda: len(release.pods("read-service")) == 4, 120, release.describe)
+        release.wait_ready()
+        load.go_on()
+        release.apply("upgrade", one)
+        load.go_on()
+        release.apply("upgrade")
     check_nothing_failed(load, figures)
 
 
