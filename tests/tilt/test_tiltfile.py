@@ -228,7 +228,7 @@ def test_the_secret_has_every_key_that_a_pod_takes_from_it(tilt: Tilt) -> None:
     taken = re.findall(r"'secretKeyRef': \{'key': '([^']+)', 'name': 'development'\}", rendered)
     assert set(taken) | {"auth_keys.json"} == content.keys()
     assert parse_keys(content["auth_keys.json"].encode()).signer(1) is not None
-    [password, host, port] = re.fullmatch(r"redis://default:(\w+)@([\w-]+):(\d+)", content["uri"]).groups()  # type: ignore[union-attr]
+    [password, host, port] = re.fullmatch(r"redis://default:([\w-]+)@([\w-]+):(\d+)", content["uri"]).groups()  # type: ignore[union-attr]
     assert password == content["redis-password"]
     assert named(tilt.objects, "Service", host)["spec"]["ports"][0]["port"] == int(port)
 
