@@ -1,6 +1,6 @@
-# The test of `skaffold verify`: the one of `helm test`, in an image of its own. Its context is charts/twitter-clone/files.
+# The test of `skaffold verify`: the one of `helm test`, in an image of its own.
 ARG BASE_IMAGE=python:3.13-slim
 FROM ${BASE_IMAGE}
-COPY smoke.py /
+COPY charts/twitter-clone/files/smoke.py /
 USER 10001:10001
 ENTRYPOINT ["python", "/smoke.py"]

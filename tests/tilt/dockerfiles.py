@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
+
+from tests.support.process import REPOSITORY
 
 Instruction = tuple[str, str]
 
@@ -26,6 +29,12 @@ def copied_from_context(path: Path) -> set[str]:
     """What the build needs of its context; patterns stay patterns."""
     copies = [rest.split() for stage in stages(path).values() for name, rest in stage if name == "COPY"]
     return {source.rstrip("/") for copy in copies if not copy[0].startswith("--from") for source in copy[:-1]}
+
+
+def is_let_in(path: str) -> bool:
+    """Whether .dockerignore, which keeps everything out, makes an exception for what has this path."""
+    lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    return any(fnmatch(path, f"{line[1:]}*") for line in lines if line.startswith("!"))
 
 
 def entrypoint(stage: Sequence[Instruction]) -> list[str]:

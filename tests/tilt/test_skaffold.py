@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tests.charts import tools
 from tests.charts.rendering import Manifest, of_kind, pods
 from tests.support.process import REPOSITORY
-from tests.tilt.dockerfiles import copied_from_context, entrypoint, stages
+from tests.tilt.dockerfiles import copied_from_context, entrypoint, is_let_in, stages
 from tests.tilt.skaffold_model import Release, read
 
 FILE = REPOSITORY / "skaffold.yaml"
@@ -69,6 +69,16 @@ def test_the_model_refuses_what_skaffold_would(tmp_path: Path, there: str, inste
     broken.write_text(FILE.read_text().replace(there, instead))
     with pytest.raises(ValidationError):
         read(broken)
+
+
+def test_every_build_sees_all_that_its_dockerfile_copies() -> None:
+    """A Dockerfile is looked for in the context: the repository, but for what .dockerignore keeps out."""
+    for artifact in read(FILE).build.artifacts:
+        assert artifact.context == ".", artifact.image
+        for source in copied_from_context(REPOSITORY / artifact.docker.dockerfile):
+            found = [str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob(source)]
+            assert found, f"{artifact.image}: nothing is named {source}"
+            assert all(is_let_in(path) for path in found), f"{artifact.image}: {source}"
 
 
 def test_changed_files_go_where_process_1_runs_them() -> None:
