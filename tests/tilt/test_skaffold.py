@@ -97,7 +97,7 @@ def test_changed_files_go_where_process_1_runs_them() -> None:
         left = {
             path.suffix for path in code - matched if path.is_relative_to(REPOSITORY / "services") and path.is_file()
         }
-        assert left <= {".pyc", ".md", "", ".conf"}, artifact.image
+        assert left <= {".pyc", ".md", "", ".conf", ".csv", ".ndjson"}, artifact.image
 
 
 @pytest.mark.parametrize("profiles", [(), ("umbrella",)], ids=["charts", "umbrella"])
