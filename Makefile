@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-stores test-bench test-charts test-tilt tilt-ci torture torture-short e2e bench bench-check bench-growth check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-stores test-bench test-charts test-tilt tilt-ci torture torture-short torture-k8s test-torture e2e bench bench-check bench-growth check lint types fmt docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,12 @@ torture: setup ## Clients, a nemesis on every process, and a checker: ten minute
 
 torture-short: setup ## The same for CI: half a minute of torture
 	$(BIN)/python -m tests.torture.run --seconds 35 --seed $(SEED) $(ARGS)
+
+torture-k8s: setup ## The same clients and checker on a real cluster, with pods and the owner's node as victims (as e2e)
+	TORTURE_SECONDS=$(SECONDS) TORTURE_SEED=$(SEED) tests/e2e/run $(BIN)/python -k under_torture $(ARGS)
+
+test-torture: setup ## Plant known defects, which the checker must find, and faults at every label in the code (minutes)
+	$(PYTEST) tests/torture $(ARGS)
 
 API_TESTS := $(addprefix tests/integration/,test_system.py test_read_api.py)
 

@@ -39,6 +39,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from services.common import faults
 from services.common.errors import BehindHorizon, StorageUnfit
 from services.common.fsync import fsync_path
 from services.common.ids import BEGINNING
@@ -161,6 +162,7 @@ class _LastSegment:
         written = 0
         while written < len(frame):
             written += self._file.write(frame[written:])
+        faults.reach("archive:before_fsync")
         os.fsync(self._file.fileno())
         self.size_bytes += len(frame)
 

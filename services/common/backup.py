@@ -31,7 +31,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy.exc import DatabaseError
 
-from services.common import projection
+from services.common import faults, projection
 from services.common.archive import check_archive, segment_paths
 from services.common.database import open_reader, private_path, vacuum_into
 from services.common.errors import InvariantError, StorageUnfit
@@ -155,7 +155,9 @@ def make(source: OwnersFiles, directory: Path, between_batches: AbstractContextM
         manifest = _verified_manifest(partial, state, now)
         (partial / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
         _fsync_tree(partial)
+        faults.reach("backup:before_rename")
         partial.rename(target)
+        faults.reach("backup:after_rename")
         fsync_path(directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

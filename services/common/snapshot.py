@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy import insert, select
 from sqlalchemy.exc import DatabaseError
 
-from services.common import projection
+from services.common import faults, projection
 from services.common.database import Database, open_reader, open_writer, vacuum_into
 from services.common.errors import StorageUnfit
 from services.common.fsync import fsync_path
@@ -49,12 +49,14 @@ def make(database: Database, target: Path) -> Snapshot:
     temporary.unlink(missing_ok=True)
     try:
         _copy(database, temporary)
+        faults.reach("snapshot:copied")
         state = _applied(temporary)
         made = Snapshot(
             target, state.position, state.projection_version, sha256_of(temporary), temporary.stat().st_size
         )
         fsync_path(temporary)
         temporary.replace(target)
+        faults.reach("snapshot:after_rename")
     finally:
         temporary.unlink(missing_ok=True)
     fsync_path(target.parent)

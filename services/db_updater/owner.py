@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from services.common import faults
 from services.common.errors import (
     BehindHorizon,
     InvariantError,
@@ -38,10 +39,6 @@ PAUSE_SECONDS_MAX: Final = 5.0
 _logger = structlog.get_logger()
 
 
-def _pass_over(_step: Step) -> None:
-    """What is done between steps in production."""
-
-
 class Owner:
     """Follows the log in the thread that calls run(); everything else may be called from any thread.
 
@@ -60,7 +57,7 @@ class Owner:
         newest_backup: Callable[[], str] = lambda: "BACKUP",
         batch_entries_max: int = BATCH_ENTRIES_MAX,
         grace_seconds: float = GRACE_SECONDS,
-        at: At = _pass_over,
+        at: At = faults.reach,
     ) -> None:
         self._volume = volume
         self._log = log
@@ -253,6 +250,7 @@ class Owner:
             self._volume.archive.position, status.time_ms, self._retention_seconds, self._leased_position()
         )
         if status.horizon is not None and status.horizon <= up_to_position:
+            faults.reach("trim:before")
             trimmed = self._log.trim(up_to_position, self._applier.fence)
             self._metrics.trimmed_entries_total.inc(trimmed)
             _logger.debug("log_trimmed", up_to_position=up_to_position, entries=trimmed)

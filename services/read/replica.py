@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-from services.common import projection
+from services.common import faults, projection
 from services.common.database import open_reader, open_writer
 from services.common.log.entry import Entry
 from services.common.snapshot import Snapshot
@@ -49,7 +49,9 @@ class Replica:
         """Apply consecutive entries in one transaction."""
         with self._writer.begin() as connection:
             batch = projection.apply(connection, entries)
+            faults.reach("replica:before_commit")
         self.position = batch.position
+        faults.reach("replica:after_commit")
         return Changes(batch.position, frozenset(changed_by(batch.touched)))
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from services.common import snapshot
+from services.common import faults, snapshot
 from services.common.errors import OwnerUnavailable, StorageUnfit
 from services.common.events import PROJECTION_VERSION
 from services.common.snapshot import Snapshot
@@ -36,6 +36,7 @@ class SnapshotSource:
         """
         try:
             position, sha256 = self._download(target, at_least, is_cancelled)
+            faults.reach("snapshot:received")
             return snapshot.verify(target, sha256, position)
         except (httpx.HTTPError, StorageUnfit) as error:
             target.unlink(missing_ok=True)

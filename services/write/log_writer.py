@@ -25,7 +25,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from services.common import keys
+from services.common import faults, keys
 from services.common.errors import LogUnavailable, OperationalError, OutcomeUnknown, WritesRefused
 from services.common.log.append import KEYS, SCRIPT, AppendCall, AppendItem, Argument, Result, encode_call, parse_reply
 from services.common.log.durability import HIDDEN, SETTINGS, judge
@@ -185,7 +185,9 @@ class LogWriter:
         asked = loop.time()
         try:
             async with asyncio.timeout_at(until):
+                faults.reach("append:before_send")
                 answer = await self._evaluate(arguments)
+                faults.reach("append:after_xadd")
         except (RedisError, OSError) as error:
             raise _meaning(error) from error
         self._answered_at = loop.time()

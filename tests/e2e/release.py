@@ -81,9 +81,10 @@ class Release:
 
     def wait_ready(self) -> None:
         """Wait until every workload has just the pods it should have, all ready and of the newest revision."""
-        eventually(lambda: self._unready() == [], READY_SECONDS_MAX, lambda: f"{self._unready()}\n{self.describe()}")
+        eventually(lambda: self.unready() == [], READY_SECONDS_MAX, lambda: f"{self.unready()}\n{self.describe()}")
 
-    def _unready(self) -> list[str]:
+    def unready(self) -> list[str]:
+        """What is not as ``wait_ready`` wants it."""
         deployments = self.apps.list_namespaced_deployment(self.namespace).items
         sets = self.apps.list_namespaced_stateful_set(self.namespace).items
         pods = self.core.list_namespaced_pod(self.namespace).items

@@ -57,6 +57,7 @@ class World:
     unknown: int = 0
     write_acknowledged_at: float = 0.0
     """When the newest write was sent that has been acknowledged."""
+    tokens: dict[int, str] = field(default_factory=dict)
     is_over: bool = False
 
 
@@ -78,7 +79,7 @@ class Client:
     """One client: one request at a time, to any writer or reader, until the world is over.
 
     It remembers the greatest position it was told, and mostly asks readers for it. It never waits between requests
-    unless it was refused.
+    unless it was refused. Where every write ``needs_tokens``, it sends that of the account that acts.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Client:
         writers: Sequence[Server],
         readers: Sequence[Server],
         host: str = "127.0.0.1",
+        needs_tokens: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
@@ -99,6 +101,7 @@ class Client:
         self._history = history
         self._writers = [(server, Connection(host, server.port)) for server in writers]
         self._readers = [(server, Connection(host, server.port)) for server in readers]
+        self._needs_tokens = needs_tokens
         self._clock = clock
         self._position = 0
         self._count = 0
@@ -131,8 +134,9 @@ class Client:
     async def _send(self, wanted: Wanted, key: str) -> tuple[Answer | None, Outcome]:
         server, connection = self._random.choice(self._writers)
         headers = {"Idempotency-Key": key} if key else {}
-        if wanted.token:
-            headers["Authorization"] = f"Bearer {wanted.token}"
+        token = self._world.tokens[wanted.user] if self._needs_tokens and wanted.user else wanted.token
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         body = None if wanted.body is None else msgspec.json.encode(wanted.body)
         process, invoked = server.process, self._clock()
         answer: Answer | None = None
@@ -181,7 +185,8 @@ class Client:
             return Wanted("tweet_deleted", "DELETE", f"/tweets/{tweet_id}", body, target=tweet_id, user=author)
         if roll < 0.70:
             return self._reaction(tweet_id, user.id)
-        if roll < 0.995 or not user.token:
+        # Without tokens, who deletes an account races with everybody who acts for it: see docs/durability.md.
+        if roll < 0.995 or not self._needs_tokens:
             return self._following(user.id, chance.choice(world.users).id)
         return Wanted("account_deleted", "DELETE", "/users/me", user=user.id, token=user.token)
 
@@ -201,7 +206,7 @@ class Client:
         )
         path = f"/tweets/{tweet_id}/{noun}"
         roll = self._random.random()
-        if roll < 0.2:
+        if roll < 0.2 and not self._needs_tokens:
             return Wanted(done, "POST", path, target=tweet_id)
         body = {"user_id": user_id}
         if roll < 0.8:
@@ -216,7 +221,9 @@ class Client:
 
     def _learn(self, wanted: Wanted, answer: Answer) -> None:
         if wanted.kind == "user_created":
-            self._world.users.append(Author(answer.body["id"], answer.body.get("access_token") or ""))
+            author = Author(answer.body["id"], answer.body.get("access_token") or "")
+            self._world.users.append(author)
+            self._world.tokens[author.id] = author.token
         elif wanted.kind == "tweet_created":
             self._world.tweets.append((answer.body["id"], wanted.user))
 

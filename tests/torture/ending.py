@@ -2,87 +2,49 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
-from sqlalchemy import Connection, text
-
-from services.cli.compare import count_rows, public_tables
 from services.cli.errors import CommandFailed
 from services.cli.history import build_database, whole_log
-from services.common import keys, projection
-from services.common.database import Database
+from services.common import keys
 from services.common.errors import InvariantError, OperationalError
 from services.common.log.client import EventLog
-from services.common.log.entry import Entry
-from tests.support.databases import connected
 from tests.support.system import System
+from tests.torture.copies import describe, describe_entry
 from tests.torture.history import Copy, Incomplete, LogEntry, Names, Record
 
-MISCOUNTED = {
-    "likes": "SELECT id FROM tweets WHERE likes <> (SELECT count(*) FROM likes WHERE tweet_id = tweets.id)",
-    "retweets": "SELECT id FROM tweets WHERE retweets <> (SELECT count(*) FROM retweets WHERE tweet_id = tweets.id)",
-    "replies": """SELECT t.id FROM tweets AS t LEFT JOIN
-        (SELECT in_reply_to_id AS id, count(*) AS replies FROM tweets WHERE NOT deleted GROUP BY 1) AS r ON r.id = t.id
-        WHERE t.reply_count <> coalesce(r.replies, 0)""",
-    "followers": """SELECT id FROM users
-        WHERE followers_count <> (SELECT count(*) FROM follows WHERE followee_id = users.id)""",
-    "following": """SELECT id FROM users
-        WHERE following_count <> (SELECT count(*) FROM follows WHERE follower_id = users.id)""",
-}
-"""The rows with a counter that does not equal its rows, by what is counted."""
 
-
-def collect(system: System, scratch: Path) -> Iterator[Record]:
+def collect(system: System, patience_seconds: float = 120) -> Iterator[Record]:
     """Everything that the checker needs besides the operations. Waits until all have applied the whole log."""
     with closing(EventLog(system.redis.url)) as log:
         head = log.head()
         try:
-            system.wait_until_applied(head, timeout_seconds=120)
+            system.wait_until_applied(head, patience_seconds)
         except AssertionError as error:
             yield Incomplete(f"not everybody came to {head}: {error}")
         try:
-            yield from _log(system, log, head, scratch)
+            yield from _log(system, log, head)
         except (InvariantError, OperationalError, CommandFailed) as error:
             yield Incomplete(f"the whole log cannot be read: {error}")
-    yield copy_of("owner", system.database)
+    yield Copy(**describe("owner", system.database))
     for reader in system.readers:
         for path in reader.directory.glob("replica/*/replica-*.db"):
-            yield copy_of(reader.name, path)
+            yield Copy(**describe(reader.name, path))
     yield names_in(system)
 
 
-def _log(system: System, log: EventLog, head: int, scratch: Path) -> Iterator[Record]:
-    archive, rebuilt = system.owner_directory / "archive", scratch / "rebuilt.db"
+def _log(system: System, log: EventLog, head: int) -> Iterator[Record]:
+    archive = system.owner_directory / "archive"
     for entries in whole_log(archive, log, head):
-        yield from map(_entry, entries)
-    build_database(rebuilt, whole_log(archive, log, head), lambda _count: None)
-    yield copy_of("rebuilt", rebuilt)
-
-
-def _entry(entry: Entry) -> LogEntry:
-    return LogEntry(entry.position, entry.prev, entry.name, json.loads(entry.payload))
-
-
-def copy_of(holder: str, database: Database) -> Copy:
-    """What a database holds."""
-    with connected(database) as connection:
-        return Copy(
-            holder,
-            projection.applied(connection).position,
-            projection.table_hashes(connection),
-            {table.name: count_rows(connection, table) for table in public_tables()},
-            list(_miscounted(connection)),
-        )
-
-
-def _miscounted(connection: Connection) -> Iterator[str]:
-    for counter, query in MISCOUNTED.items():
-        for (row_id,) in connection.execute(text(query)):
-            yield f"{counter} of {row_id}"
+        yield from (LogEntry(**describe_entry(entry)) for entry in entries)
+    with TemporaryDirectory(prefix="twitter-rebuilt-") as directory:
+        rebuilt = Path(directory) / "rebuilt.db"
+        build_database(rebuilt, whole_log(archive, log, head), lambda _count: None)
+        yield Copy(**describe("rebuilt", rebuilt))
 
 
 def names_in(system: System) -> Names:

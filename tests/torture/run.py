@@ -58,7 +58,7 @@ async def _run(options: argparse.Namespace, directory: Path, path: Path) -> None
             history.add(Run(options.seed, options.seconds, command))
             await _torture(options, ground, history)
             _say("everything runs; collecting")
-            for record in await asyncio.to_thread(lambda: list(collect(ground.system, directory))):
+            for record in await asyncio.to_thread(lambda: list(collect(ground.system))):
                 history.add(record)
 
 
