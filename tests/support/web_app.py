@@ -20,7 +20,7 @@ from services.common.errors import ClientError, LogForked, LogUnavailable, Outco
 from services.common.settings import MetricsPort, Port, PublicSettings, load
 from services.common.telemetry import MetricsServer, configure_logging, create_registry
 from services.common.web import RequestLimits, client_address, create_app, problems, serve, set_position
-from services.common.web.app import IN_FLIGHT_MAX
+from services.common.web.app import IN_FLIGHT_MAX, Application
 from services.common.web.hot import AnswerNow, HotRoutes
 from services.common.web.lifecycle import terminate_self
 
@@ -63,7 +63,7 @@ def small_app(
     in_flight_max: int = IN_FLIGHT_MAX,
     cors_origins: Sequence[str] = (),
     stop: Callable[[], None] = terminate_self,
-) -> FastAPI:
+) -> Application:
     """The app of the small service."""
     app = create_app(
         title="Small",

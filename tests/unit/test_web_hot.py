@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.types import Scope
 from structlog.testing import capture_logs
 
 from services.common.ids import POSITION_MAX
@@ -133,3 +134,12 @@ async def test_pages_of_other_origins_may_read_hot_answers() -> None:
         answer = await client.get("/notes/1", headers={"Origin": "http://web.example"})
     assert answer.content == HOT
     assert answer.headers["Access-Control-Allow-Origin"] == "http://web.example"
+
+
+async def test_a_server_does_not_answer_a_page_past_what_completes_its_answers() -> None:
+    """Asked before a task is made, the app leaves pages of other origins to its middlewares, and answers all else."""
+    app = small_app(hot=ROUTES, cors_origins=["http://web.example"])
+    scope: Scope = {"type": "http", "method": "GET", "path": "/notes/1", "query_string": b"", "headers": []}
+    page: Scope = {**scope, "headers": [(b"origin", b"http://web.example")]}
+    assert app.answer_now(page) is None
+    assert app.answer_now(scope) is not None
