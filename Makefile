@@ -93,8 +93,7 @@ bench-check: setup ## Measure the ratios again; fails when one is worse than the
 	$(BENCH) --only $(RATIOS) --against bench/results/bench.json $(ARGS)
 
 bench-growth: setup ## Measure how cost grows with data, connections, batches, readers and the log, and write that page
-	$(BENCH).growth --output bench/results/growth.json $(ARGS)
-	$(BENCH).report
+	$(BENCH).growth --output bench/results/growth.json $(ARGS); status=$$?; $(BENCH).report && exit $$status
 
 tilt-ci: ## Try the Tiltfile with the real Tilt, in a namespace of its own (ARGS="--build-network host": its settings)
 	tilt/ci $(ARGS)

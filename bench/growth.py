@@ -12,10 +12,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -154,6 +156,8 @@ def main() -> None:
         results.save(found, options.output)
     for series in found.series:
         sys.stdout.write(f"{series.what} ({series.unit}): {series.points}\n")
+    if found.failures:
+        sys.exit(1)
 
 
 def run(scale: Scale) -> Results:
@@ -161,11 +165,11 @@ def run(scale: Scale) -> Results:
     began_at, began, machine = datetime.now(UTC), time.monotonic(), describe()
     directory = Path(tempfile.mkdtemp(prefix="twitter-growth-"))
     try:
-        series = by_data(scale, directory)
         smallest = replace(scale, tweets=TWEETS[0], users=TWEETS[0] // TWEETS_PER_USER)
+        series, failures = _attempt({"by_data": lambda: by_data(scale, directory)})
         with _system(smallest, directory / "smallest") as system:
-            for part in PARTS:
-                series += part(Context(system, directory / "files", smallest))
+            context = Context(system, directory / "files", smallest)
+            others = _attempt({part.__name__: partial(part, context) for part in PARTS})
     finally:
         shutil.rmtree(directory)
     return Results(
@@ -173,8 +177,22 @@ def run(scale: Scale) -> Results:
         seconds=round(time.monotonic() - began, 1),
         machine=machine,
         scale=asdict(scale),
-        series=series,
+        series=series + others[0],
+        failures=failures | others[1],
     )
+
+
+def _attempt(parts: Mapping[str, Callable[[], list[Series]]]) -> tuple[list[Series], dict[str, str]]:
+    """The curves of all parts, and which parts failed: one must not cost the curves of the others."""
+    series: list[Series] = []
+    failures: dict[str, str] = {}
+    for name, part in parts.items():
+        try:
+            series += part()
+        except Exception as error:  # noqa: BLE001 - it is told, and the program exits with 1
+            failures[name] = type(error).__name__
+            sys.stderr.write("".join(traceback.format_exception(error)))
+    return series, failures
 
 
 def _at_this_size(context: Context) -> Iterator[tuple[str, str, float]]:

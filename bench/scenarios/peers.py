@@ -28,7 +28,7 @@ from tests.support.process import REPOSITORY, Program
 from tests.support.redis_server import RedisServer
 
 SEED_TWEETS: Final = 10_000
-SEED_USERS: Final = 1_000
+SEED_USERS: Final = 250
 MASTODON_MOCK: Final = "mastodon_mock==0.6.1"
 _TOKEN: Final = "token"  # noqa: S105 - of an account that only this server knows
 _MOCK_SETTINGS: Final = f"""
