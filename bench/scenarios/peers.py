@@ -64,7 +64,7 @@ def seed_way(context: Context) -> list[Figure]:
             Question(
                 writer.url,
                 writer,
-                Requests("/tweets?", 0, method="POST", body=f'{{"content": "{_TEXT}", "user_id": 1}}'),
+                Requests("/tweets", method="POST", body=f'{{"content": "{_TEXT}", "user_id": 1}}'),
             ),
         )
 
@@ -88,7 +88,7 @@ def mastodon_mock(context: Context) -> list[Figure]:
             Question(
                 server.url,
                 server,
-                Requests("/api/v1/statuses?", 0, method="POST", tokens=tokens, body=f'{{"status": "{_TEXT}"}}'),
+                Requests("/api/v1/statuses", method="POST", tokens=tokens, body=f'{{"status": "{_TEXT}"}}'),
             ),
         )
 

@@ -62,6 +62,6 @@ def _mean_body_bytes(url: str, requests: Requests) -> int:
     """What the bodies of some answers have on the average."""
     numbers = range(0, requests.count, max(1, requests.count // 50))
     with httpx.Client(base_url=url, trust_env=False, headers={"Accept-Encoding": "identity"}) as http:
-        paths = (f"{requests.prefix}{requests.first + requests.step * number}{requests.suffix}" for number in numbers)
+        paths = (requests.path(number) for number in numbers)
         sizes = [len(http.get(path).raise_for_status().content) for path in paths]
     return sum(sizes) // len(sizes)

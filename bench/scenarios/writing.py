@@ -32,7 +32,7 @@ CALLS_A_SECOND: Final = 1_000
 def tweets(context: Context) -> Requests:
     """Posts of new tweets by the holders of the tokens."""
     body = '{"content": "a tweet of about eighty characters, as most of them are, with a number: %d"}'
-    return Requests("/tweets?", first=0, method="POST", tokens=context.system.tokens(), body=body)
+    return Requests("/tweets", method="POST", tokens=context.system.tokens(), body=body)
 
 
 def likes(context: Context, of_tweets: int) -> Requests:
@@ -118,7 +118,7 @@ def _against_bare(context: Context, name: str, what: str, requests: Requests, ta
 def _body_bytes(context: Context, requests: Requests) -> int:
     """The size of the answer to such a request."""
     token = context.system.tokens(1).read_text().strip()
-    path = f"{requests.prefix}{requests.first}{requests.suffix}"
+    path = requests.path(0)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     url = f"{context.system.writer.url}{path}"
     answer = httpx.post(url, content=requests.body.replace("%d", "1000000"), headers=headers, trust_env=False)

@@ -22,13 +22,13 @@ TIMEOUT_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What to ask for: ``prefix``, one of ``count`` ids from ``first`` on in equal steps, ``suffix``.
+    """What to ask for: ``prefix``, one of ``count`` ids from ``first`` on in equal steps, if there is one, ``suffix``.
 
     ``tokens`` is a file of bearer tokens, a line each; ``%d`` in the ``body`` becomes a number.
     """
 
     prefix: str
-    first: int
+    first: int | None = None
     step: int = 1
     count: int = 1
     suffix: str = ""
@@ -36,9 +36,19 @@ class Requests:
     tokens: Path | None = None
     body: str = ""
 
+    def path(self, number: int) -> str:
+        """The path with the id of this number, from 0."""
+        found = "" if self.first is None else str(self.first + self.step * number)
+        return f"{self.prefix}{found}{self.suffix}"
+
     def arguments(self, seed: int) -> list[str]:
         """The script's arguments."""
-        ids = {"first": self.first, "step": self.step, "count": self.count, "seed": seed}
+        ids = {
+            "first": self.first or 0,
+            "step": self.step,
+            "count": 0 if self.first is None else self.count,
+            "seed": seed,
+        }
         texts = {"method": self.method, "prefix": self.prefix, "suffix": self.suffix, "body": self.body}
         return [f"{key}={value}" for key, value in {**ids, **texts, "tokens": self.tokens or ""}.items()]
 

@@ -1,6 +1,6 @@
 -- The requests of a run, one after another. Arguments after `--`, each key=value:
 --   method, prefix, suffix   the path is prefix, an id, suffix
---   first, step, count       ids: first + step * (0 .. count - 1), each as likely
+--   first, step, count       ids: first + step * (0 .. count - 1), each as likely; none where count is 0
 --   seed                     another one gives other ids
 --   tokens                   a file of bearer tokens, one a line, each as likely ('' for none)
 --   body                     a JSON body, in which %d becomes a number ('' for none)
@@ -20,7 +20,10 @@ function init(arguments)
 end
 
 function request()
-  local id = string.format('%.0f', options.first + options.step * math.random(0, options.count - 1))
+  local id = ''
+  if options.count > 0 then
+    id = string.format('%.0f', options.first + options.step * math.random(0, options.count - 1))
+  end
   local head = options.method .. ' ' .. options.prefix .. id .. options.suffix .. options.head
   if #tokens > 0 then head = head .. tokens[math.random(#tokens)] end
   if options.body == '' then return head .. '\r\n' end
