@@ -43,7 +43,7 @@ test-integration: setup ## Run the integration tests (real Valkey, SQLite and pr
 test-bench: setup ## Run the tests of the benchmark: it runs, at a tiny size (needs wrk)
 	$(PYTEST) tests/bench $(ARGS)
 
-test-charts: setup ## Run the tests of the charts (helm and nginx: tests/charts/get-tools DIRECTORY fetches them)
+test-charts: setup ## Run the tests of the charts (helm, nginx and promtool: tests/charts/get-tools DIRECTORY fetches them)
 	$(PYTEST) tests/charts $(ARGS)
 
 test-tilt: setup ## Run the tests of Tiltfile and skaffold.yaml (with helm, as for test-charts; Tilt is not needed)
@@ -97,6 +97,45 @@ bench-growth: setup ## Measure how cost grows with data, connections, batches, r
 
 tilt-ci: ## Try the Tiltfile with the real Tilt, in a namespace of its own (ARGS="--build-network host": its settings)
 	tilt/ci $(ARGS)
+
+# ---- Kubernetes: docker, helm 3.17 or newer, kubectl, and kind or minikube are yours to install ----
+
+REGISTRY ?=
+TAG ?=
+RELEASE ?= tw
+NAMESPACE ?= twitter-clone
+VALUES ?= k8s/values/kind.yaml
+CHARTS ?= charts
+export REGISTRY TAG
+.PHONY: charts images kind-up minikube-up kind-load minikube-load install uninstall
+
+charts: ## Build the charts in place (fetches the Redis chart from ghcr.io)
+	charts/build
+
+images: ## Build the four images; with REGISTRY=localhost:5001 push them there (TAG=dev: another tag than the charts' version)
+	script/images
+
+kind-up: ## Start a kind cluster with a registry at localhost:5001 and its Ingress at http://localhost/
+	k8s/kind/up
+
+minikube-up: ## Start a minikube cluster with its Ingress
+	k8s/minikube/up
+
+kind-load: images ## Build the images and put them into the kind cluster's node, without a registry
+	kind load docker-image --name twitter-clone $$(script/images --list)
+
+minikube-load: images ## Build the images and put them into the minikube cluster's node
+	minikube --profile twitter-clone image load $$(script/images --list)
+
+install: ## Install or upgrade RELEASE=tw in NAMESPACE=twitter-clone of kubectl's cluster, with VALUES=k8s/values/kind.yaml
+	@echo "into the cluster of the context $$(kubectl config current-context)"
+	helm upgrade --install $(RELEASE) $(CHARTS)/twitter-clone --namespace $(NAMESPACE) --create-namespace \
+		--values $(VALUES) --set-string global.image.registry=$(REGISTRY),global.image.tag=$(TAG) --wait --timeout 10m $(ARGS)
+
+uninstall: ## Uninstall RELEASE=tw from NAMESPACE=twitter-clone; its volumes and secrets stay
+	@echo "from the cluster of the context $$(kubectl config current-context)"
+	helm uninstall $(RELEASE) --namespace $(NAMESPACE) --ignore-not-found --wait $(ARGS)
+	@echo "to give the data up, too: kubectl delete namespace $(NAMESPACE)"
 
 check: lint types ## Run every check that needs no test: lint and types
 

@@ -14,7 +14,7 @@ import yaml
 from tests.charts.rendering import CHARTS
 
 LOCK = CHARTS / "twitter-clone" / "Chart.lock"
-REQUESTED = ("name", "version", "repository", "condition")
+REQUESTED = ("name", "version", "repository", "condition", "alias")
 LOCKED = ("name", "version", "repository")
 
 

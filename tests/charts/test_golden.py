@@ -14,7 +14,7 @@ import yaml
 from tests.charts.rendering import CI_CASES, KUBERNETES_VERSIONS, Case, Manifest, Renderer
 
 GOLDEN = Path(__file__).parent / "golden"
-SUBCHART_NAMES = ("read-service", "write-service", "db-updater", "edge", "redis")
+SUBCHART_NAMES = ("read-service", "write-service", "db-updater", "edge", "redis", "cache")
 
 
 def _own(case: Case, manifests: list[Manifest]) -> list[Manifest]:

@@ -14,8 +14,14 @@ from tests.support.process import REPOSITORY
 CUSTOM_RESOURCES = ("HTTPRoute", "PrometheusRule", "ServiceMonitor")
 """Their schemas come with their operators, not with Kubernetes."""
 
-EXAMPLES = [Case("twitter-clone", path) for path in sorted((REPOSITORY / "k8s" / "values").glob("*.yaml"))]
+EXAMPLES = [
+    Case("twitter-clone", path)
+    for pattern in ("values/*.yaml", "*/twitter-clone.yaml")
+    for path in sorted((REPOSITORY / "k8s").glob(pattern))
+]
 SECRETS = (
+    "cache.auth.existingSecret=cache-credentials",
+    "global.cache.existingSecret=cache-credentials",
     "global.redis.existingSecret=redis-credentials",
     "redis.auth.existingSecret=redis-credentials",
     "global.authKeys.existingSecret=auth-keys",

@@ -105,6 +105,13 @@ def test_only_the_monitoring_namespace_reads_metrics(renderer: Renderer) -> None
     assert sorted(ports) == [9100, 9101, 9102]
 
 
+def test_the_cache_is_reached_by_those_who_use_it(renderer: Renderer) -> None:
+    """Beside the Redis with the log, and it reaches nobody."""
+    values = default_values("twitter-clone").parent / "cache-values.yaml"
+    cache = {("read-service", "cache", 6379), ("write-service", "cache", 6379)}
+    assert set(_arrows(renderer.render("twitter-clone", values))) == ARROWS | TESTS | cache
+
+
 def test_an_external_redis_is_reached_at_its_address_only(renderer: Renderer) -> None:
     """And nobody is let in to a Redis of ours, as there is none."""
     values = default_values("twitter-clone").parent / "external-redis-values.yaml"

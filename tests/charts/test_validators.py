@@ -112,7 +112,22 @@ REFUSALS = [
         'redis.auth.existingSecret is empty and there is no cluster to look the Secret "rel-redis" up in',
     ),
     ("twitter-clone", ["redis.architecture=replication"], 'redis.architecture is "replication", but a failover'),
-    ("twitter-clone", ["redis.auth.enabled=false"], "redis.auth.enabled is false, so anybody who reaches Redis"),
+    ("twitter-clone", ["redis.auth.enabled=false"], "redis.auth.enabled is false, so there is no Secret with a URL"),
+    (
+        "twitter-clone",
+        ["cache.enabled=true"],
+        "global.cache.existingSecret is empty, so nobody would use it: set it to",
+    ),
+    (
+        "twitter-clone",
+        ["global.cache.existingSecret={{ include `common.bundledCacheName` . }}"],
+        "cache.enabled is false, but global.cache.existingSecret names the Secret of the bundled one: enable it",
+    ),
+    (
+        "twitter-clone",
+        ["cache.enabled=true", "global.cache.existingSecret=x"],
+        'cache.auth.existingSecret is empty and there is no cluster to look the Secret "rel-cache" up in',
+    ),
     ("twitter-clone", ["redis.persistence.enabled=false"], "acknowledged writes would go with Redis' pod"),
     ("twitter-clone", ["redis.config.content=appendfsync always"], "redis.config sets appendonly to no"),
     ("twitter-clone", ["redis.extraConfig=appendfsync  everysec"], "redis.config sets appendfsync to everysec"),
@@ -140,13 +155,25 @@ def test_a_release_name_that_is_too_long_is_refused(renderer: Renderer) -> None:
     assert "choose one of at most 40" in done.stderr
 
 
+def test_a_release_name_that_both_redis_would_be_called_by_is_refused(renderer: Renderer) -> None:
+    """Their chart leaves its own name out where the release's has it."""
+    values = default_values("twitter-clone").parent / "cache-values.yaml"
+    for name in ("my-redis", "my-cache"):
+        assert renderer.template("twitter-clone", values, release=name).returncode == 0
+    assert '"redis" and "cache" in it' in renderer.template("twitter-clone", values, release="my-redis-cache").stderr
+
+
 def test_every_refusal_is_tested(renderer: Renderer) -> None:
-    """Each `fail` in the templates is the answer to one of the rows above, or to the name that is too long."""
-    too_long = renderer.template("twitter-clone", default_values("twitter-clone"), release="r" * 41).stderr
+    """Each `fail` in the templates is the answer to one of the rows above, or to a release's name."""
+    values = default_values("twitter-clone")
+    names = [
+        renderer.template("twitter-clone", values, release="r" * 41).stderr,
+        renderer.template("twitter-clone", values.parent / "cache-values.yaml", release="redis-cache").stderr,
+    ]
     said = [renderer.refusal(chart, default_values(chart), settings=settings) for chart, settings, _ in REFUSALS]
     templates = "".join(path.read_text() for path in CHARTS.glob("*/templates/_*.tpl"))
     formats = [json.loads(found) for found in re.findall(r'fail (?:\(printf )?("(?:[^"\\]|\\.)*")', templates)]
     assert len(formats) == templates.count("- fail ")
     for text in formats:
         pattern = re.sub("%[qds]", ".*", re.escape(text))
-        assert any(re.search(pattern, one) for one in [too_long, *said]), text
+        assert any(re.search(pattern, one) for one in [*names, *said]), text

@@ -196,6 +196,25 @@ def test_the_bundled_redis_is_found_whatever_the_release_is_called(renderer: Ren
     assert set(secret["data"]) == {"redis-password", "host", "port", "username", "uri"}
 
 
+def test_what_may_be_lost_goes_to_the_second_redis(renderer: Renderer) -> None:
+    """Readers and writers have its URL, the owner needs none; a setting of one's own wins."""
+    values = CHARTS / "twitter-clone" / "ci" / "cache-values.yaml"
+    own = ["read-service.secretEnv.CACHE_URL.name=mine", "read-service.secretEnv.CACHE_URL.key=url"]
+    for settings, reader in (((), {"name": "rel-cache", "key": "uri"}), (own, {"name": "mine", "key": "url"})):
+        manifests = renderer.render("twitter-clone", values, settings=settings)
+        told = {
+            chart: [one["valueFrom"]["secretKeyRef"] for one in container["env"] if one["name"] == "CACHE_URL"]
+            for chart in SETTINGS
+            for container in _container_of(manifests, chart)
+        }
+        assert told == {
+            "read-service": [reader],
+            "write-service": [{"name": "rel-cache", "key": "uri"}],
+            "db-updater": [],
+        }
+        assert "uri" in named(manifests, "Secret", "rel-cache")["data"]
+
+
 def test_the_way_in_leads_to_services_that_exist(renderer: Renderer) -> None:
     """In every mode, each backend is a Service of the release with that port."""
     for case in UMBRELLA_CASES:

@@ -24,6 +24,24 @@
       key: {{ $redis.key }}
 {{- end -}}
 
+{{/* The name that the Redis chart gives the Service and the Secret of the second Redis */}}
+{{- define "common.bundledCacheName" -}}
+{{- contains "cache" .Release.Name | ternary .Release.Name (printf "%s-cache" .Release.Name) -}}
+{{- end -}}
+
+{{/* Where a Redis that may lose everything is, if there is one: global.cache.existingSecret, unless secretEnv says it */}}
+{{- define "common.cacheEnv" -}}
+{{- $cache := (.Values.global).cache | default dict -}}
+{{- $secret := tpl ($cache.existingSecret | default "") . -}}
+{{- if and $secret (not (hasKey .Values.secretEnv "CACHE_URL")) -}}
+- name: CACHE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret }}
+      key: {{ $cache.key | default "uri" }}
+{{- end -}}
+{{- end -}}
+
 {{- define "common.redisVolumeMounts" -}}
 {{- $redis := include "common.redis" . | fromJson -}}
 {{- if $redis.caSecret -}}

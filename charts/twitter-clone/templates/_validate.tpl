@@ -29,24 +29,44 @@
 {{- end -}}
 
 {{- define "twitter-clone.validateRedisSecret" -}}
-{{- $isBundled := contains "common.bundledRedisName" .Values.global.redis.existingSecret -}}
-{{- if and $isBundled (not .Values.redis.enabled) -}}
+{{- if and (not .Values.redis.enabled) (contains "common.bundledRedisName" .Values.global.redis.existingSecret) -}}
 {{- fail "redis.enabled is false, but global.redis.existingSecret still names the Secret of the bundled Redis: set it to a Secret that holds the URL of your Redis under the key global.redis.key" -}}
 {{- end -}}
-{{- if and $isBundled .Values.redis.enabled -}}
+{{- if and .Values.cache.enabled (not .Values.global.cache.existingSecret) -}}
+{{- fail "cache.enabled is true, but global.cache.existingSecret is empty, so nobody would use it: set it to {{ include \"common.bundledCacheName\" . }}, or to the Secret of cache.auth.existingSecret" -}}
+{{- end -}}
+{{- if and (not .Values.cache.enabled) (contains "common.bundledCacheName" .Values.global.cache.existingSecret) -}}
+{{- fail "cache.enabled is false, but global.cache.existingSecret names the Secret of the bundled one: enable it, or name a Secret that holds the URL of yours under the key global.cache.key" -}}
+{{- end -}}
+{{- if and .Values.redis.enabled .Values.cache.enabled (eq (include "common.bundledRedisName" .) (include "common.bundledCacheName" .)) -}}
+{{- fail (printf "release name %q has both \"redis\" and \"cache\" in it, so both would be called that: choose another one" .Release.Name) -}}
+{{- end -}}
+{{- range $part, $name := dict "redis" "common.bundledRedisName" "cache" "common.bundledCacheName" -}}
+{{- if (get $.Values $part).enabled }}{{ include "twitter-clone.validateBundledSecret" (list $ $part $name) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* That a Redis of ours and those who use it mean one Secret: (list . "redis" "common.bundledRedisName") */}}
+{{- define "twitter-clone.validateBundledSecret" -}}
+{{- $root := index . 0 -}}
+{{- $part := index . 1 -}}
+{{- $values := get $root.Values $part -}}
+{{- $global := get $root.Values.global $part -}}
+{{- if contains (index . 2) $global.existingSecret -}}
 {{- range $key := list "fullnameOverride" "nameOverride" -}}
-{{- with get $.Values.redis $key -}}
-{{- fail (printf "redis.%s is %q, which gives the Secret with Redis' URL another name: set global.redis.existingSecret to that name" $key .) -}}
+{{- with get $values $key -}}
+{{- fail (printf "%s.%s is %q, which gives the Secret with Redis' URL another name: set global.%s.existingSecret to that name" $part $key . $part) -}}
 {{- end -}}
 {{- end -}}
-{{- with .Values.redis.auth.existingSecret -}}
-{{- fail (printf "redis.auth.existingSecret is %q, so the Redis chart makes no Secret with a URL: put the URL into yours under the key %q and set global.redis.existingSecret to its name" . $.Values.global.redis.key) -}}
+{{- with $values.auth.existingSecret -}}
+{{- fail (printf "%s.auth.existingSecret is %q, so the Redis chart makes no Secret with a URL: put the URL into yours under the key %q and set global.%s.existingSecret to its name" $part . $global.key $part) -}}
 {{- end -}}
 {{- end -}}
-{{- with .Values.redis -}}
-{{- if and .enabled (not .auth.existingSecret) (not .auth.password) (not (include "common.hasCluster" $)) -}}
-{{- fail (printf "redis.auth.existingSecret is empty and there is no cluster to look the Secret %q up in (helm template, Argo CD, skaffold render): a password made up here would be another one at every render. Create a Secret with the keys %q and %q, and set redis.auth.existingSecret and global.redis.existingSecret to its name" (include "common.bundledRedisName" $) .auth.existingSecretPasswordKey $.Values.global.redis.key) -}}
+{{- if not $values.auth.enabled -}}
+{{- fail (printf "%s.auth.enabled is false, so there is no Secret with a URL, and anybody who reaches Redis could write to it: leave it true" $part) -}}
 {{- end -}}
+{{- if not (or $values.auth.existingSecret $values.auth.password (include "common.hasCluster" $root)) -}}
+{{- fail (printf "%s.auth.existingSecret is empty and there is no cluster to look the Secret %q up in (helm template, Argo CD, skaffold render): a password made up here would be another one at every render. Create a Secret with the keys %q and %q, and set %s.auth.existingSecret and global.%s.existingSecret to its name" $part (include (index . 2) $root) $values.auth.existingSecretPasswordKey $global.key $part $part) -}}
 {{- end -}}
 {{- end -}}
 
@@ -54,9 +74,6 @@
 {{- $redis := .Values.redis -}}
 {{- if ne $redis.architecture "standalone" -}}
 {{- fail (printf "redis.architecture is %q, but a failover to a replica could lose acknowledged writes: only standalone is supported" $redis.architecture) -}}
-{{- end -}}
-{{- if not $redis.auth.enabled -}}
-{{- fail "redis.auth.enabled is false, so anybody who reaches Redis could write to the log: leave it true" -}}
 {{- end -}}
 {{- if not $redis.persistence.enabled -}}
 {{- fail "redis.persistence.enabled is false, so acknowledged writes would go with Redis' pod: leave it true" -}}
