@@ -263,7 +263,8 @@ async def test_pages_of_other_origins_may_ask_where_that_is_set() -> None:
     """The browser asks first; answers, refusals too, may be read with all that a client needs of their headers."""
     origin = "https://app.example.org"
     preflight = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-    async with client_of(small_app(cors_origins=[origin])) as client:
+    app = small_app(cors_origins=[origin])
+    async with client_of(app) as client:
         wanted = {"Access-Control-Request-Headers": "authorization,content-type,idempotency-key,x-min-position"}
         allowed = await client.options("/notes", headers={**preflight, **wanted})
         refused = await client.options("/notes", headers={**preflight, "Origin": "https://evil.example.org"})
@@ -274,6 +275,10 @@ async def test_pages_of_other_origins_may_ask_where_that_is_set() -> None:
     assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, origin)
     assert {"GET", "POST", "PATCH", "DELETE"} <= set(allowed.headers["access-control-allow-methods"].split(", "))
     assert (refused.status_code, refused.json()["code"]) == (400, "cors_refused")
+    for status, question in (("200", allowed), ("400", refused)):
+        assert question.headers["x-log-position"]
+        labels = {"route": "preflight", "method": "OPTIONS", "status": status}
+        assert app.state.registry.get_sample_value("http_requests_total", labels) == 1
     for answer in answers:
         assert answer.headers["access-control-allow-origin"] == origin
         exposed = set(answer.headers["access-control-expose-headers"].split(", "))

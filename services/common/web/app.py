@@ -64,19 +64,22 @@ def create_app(
     lifecycle = app.state.lifecycle = Lifecycle(stop)
     app.state.registry = registry
     operational_errors = OperationalErrors(registry)
+    metrics = HttpMetrics(registry)
     requests = RequestMiddleware(
         hot_reads=hot_reads or HotRoutes("GET"),
         hot_writes=hot_writes or HotRoutes("POST"),
         position=position,
         extra_headers=extra_headers,
-        metrics=HttpMetrics(registry),
+        metrics=metrics,
         operational_errors=operational_errors,
         lifecycle=lifecycle,
         limits=limits,
         in_flight_max=in_flight_max,
     )
     app.add_middleware(requests.around)
-    app.entry = cors.around(requests, cors_origins) if cors_origins else requests  # a page may read refusals, too
+    app.entry = requests
+    if cors_origins:  # around all the rest: a page may read refusals, too
+        app.entry = cors.around(requests, cors_origins, position=position, metrics=metrics)
     app.answer_now = cors.unless_page(requests.answer_now) if cors_origins else requests.answer_now
     problems.install(app, operational_errors)
     health.install(app, service, readiness, lifecycle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Final, TypeVar
 
 from starlette.datastructures import Headers
@@ -10,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
+from services.common.web.metrics import HttpMetrics
 from services.common.web.problems import problem_response
 
 T = TypeVar("T")
@@ -35,15 +37,13 @@ RESPONSE_HEADERS: Final = (
 )
 
 
-def around(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+PREFLIGHT: Final = "preflight"
+"""Metrics label of a question that a browser asks before a request; it is answered before any route is looked for."""
+
+
+def around(app: ASGIApp, origins: Sequence[str], *, position: Callable[[], int], metrics: HttpMetrics) -> ASGIApp:
     """Let pages of these origins in; ``*`` is all. Credentials are tokens in a header, never cookies."""
-    return _Cors(
-        app,
-        allow_origins=origins,
-        allow_methods=METHODS,
-        allow_headers=REQUEST_HEADERS,
-        expose_headers=RESPONSE_HEADERS,
-    )
+    return _Cors(app, origins=origins, position=position, metrics=metrics)
 
 
 def unless_page(answer_now: Callable[[Scope], T | None]) -> Callable[[Scope], T | None]:
@@ -56,9 +56,25 @@ def unless_page(answer_now: Callable[[Scope], T | None]) -> Callable[[Scope], T 
 
 
 class _Cors(CORSMiddleware):
+    def __init__(
+        self, app: ASGIApp, *, origins: Sequence[str], position: Callable[[], int], metrics: HttpMetrics
+    ) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=METHODS,
+            allow_headers=REQUEST_HEADERS,
+            expose_headers=RESPONSE_HEADERS,
+        )
+        self._position = position
+        self._metrics = metrics
+
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Starlette's, but for the shape of a refusal."""
+        """Starlette's, but for the shape of a refusal; counted and with a position, as every answer."""
+        started_at = perf_counter()
         response = super().preflight_response(request_headers)
-        if response.status_code == 200:
-            return response
-        return problem_response(400, "cors_refused", bytes(response.body).decode(), {"Vary": "Origin"})
+        if response.status_code != 200:
+            response = problem_response(400, "cors_refused", bytes(response.body).decode(), {"Vary": "Origin"})
+        response.headers["X-Log-Position"] = str(self._position())
+        self._metrics.observe(PREFLIGHT, "OPTIONS", response.status_code, perf_counter() - started_at)
+        return response
