@@ -56,8 +56,7 @@ def test_every_error_code_is_on_the_api_page() -> None:
     codes |= set(re.findall(r'^    code = "([a-z_]+)"', source, re.MULTILINE))
     codes |= set(REFUSALS) | set(get_args(RefusalCode))
     append = (ROOT / "services" / "common" / "log" / "scripts" / "append.lua").read_text(encoding="utf-8")
-    # Only of fixtures, which no client makes; and what clients are told as owner_outdated.
-    codes |= set(re.findall(r"why = '(\w+)'", append)) - {"id_taken", "newer_version"}
+    codes |= set(re.findall(r"why = '(\w+)'", append)) - {"id_taken"}  # only of fixtures, which no client makes
     assert {"tweet_not_found", "outcome_unknown", "not_started", "position_not_reached"} <= codes
     internal = {"unavailable"}  # the root of the family; every member has a code of its own
     assert not {code for code in codes - internal if f"`{code}`" not in API}
