@@ -116,3 +116,25 @@ def test_a_hot_write_and_the_framework_give_the_same_answer(world: World, data: 
     body, headers = data.draw(bodies(world)), data.draw(header_lists())
     hot, framework = (ask(world.connection, "POST", target, body, headers) for target in (path, f"{path}?x=1"))
     assert hot == framework
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Authorization", "Bearer x"),
+        ("Authorization", ""),
+        ("Idempotency-Key", "has spaces"),
+        ("Idempotency-Key", ""),
+        ("Content-Type", "text/plain"),
+    ],
+)
+def test_each_header_that_changes_a_hot_write_does_so_both_ways(world: World, header: tuple[str, str]) -> None:
+    """Beside a good body: generated requests meet few of these where a hot route would serve."""
+    content_type = () if header[0] == "Content-Type" else (("Content-Type", "application/json"),)
+    tweet, act = {"content": "hello", "user_id": world.user_id}, {"user_id": world.user_id}
+    for path, body in (("/tweets", tweet), (f"/tweets/{world.tweet_id}/like", act)):
+        encoded = json.dumps(body).encode()
+        hot, framework = (
+            ask(world.connection, "POST", f"{path}{asked}", encoded, (*content_type, header)) for asked in ("", "?x=1")
+        )
+        assert hot == framework, (path, header)
