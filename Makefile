@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-stores test-bench test-charts test-tilt tilt-ci torture torture-short torture-k8s test-torture e2e bench bench-check bench-growth check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-simulation simulate test-stores test-bench test-charts test-tilt tilt-ci torture torture-short torture-k8s test-torture e2e bench bench-check bench-growth check lint types fmt docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,14 @@ torture-k8s: setup ## The same clients and checker on a real cluster, with pods 
 
 test-torture: setup ## Plant known defects, which the checker must find, and faults at every label in the code (minutes)
 	$(PYTEST) tests/torture $(ARGS)
+
+test-simulation: setup ## Run the tests of the simulation: its model of Redis against a real one, and defects that it must find
+	$(PYTEST) tests/simulation $(ARGS)
+
+SEEDS ?= 1000
+
+simulate: setup ## Simulate the system under faults, a schedule a seed: SEEDS=1000 of them, or SEED=7 with what happens in it
+	@PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation $(if $(filter file,$(origin SEED)),--seeds $(SEEDS),--seed $(SEED)) $(ARGS)
 
 API_TESTS := $(addprefix tests/integration/,test_system.py test_read_api.py)
 

@@ -107,7 +107,8 @@ class Applier:
         1. The fence in Redis is still ours.
         2. Credentials of new and changed accounts, and answers under idempotency keys, are committed to their own file,
            before that is applied; credentials of deleted accounts are erased there. What a later entry has changed is
-           taken with that entry: it may be beside our history, in a log that came back older and went on.
+           taken with that entry: it may be beside our history, in a log that came back older and went on. But of an
+           account of which nothing is kept yet it is all there is, should the log be lost before that entry is read.
         3. Rows and position are committed in one transaction, which holds only under our fence.
         4. The entries are archived.
         5. Names of rejected accounts are given back.
@@ -151,8 +152,8 @@ class Applier:
         private.forget(deleted)
         private.answers.save(entries)
         if kept:
-            found = self._log.credentials(kept)
-            private.save({user: held for user, held in found.items() if held.position <= up_to_position})
+            found, known = self._log.credentials(kept), private.credentials(kept)
+            private.save({user: it for user, it in found.items() if it.position <= up_to_position or user not in known})
         if accounts_in(entries, AccountDeleted, UserUpdated):
             private.purge()
 

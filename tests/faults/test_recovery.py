@@ -11,7 +11,7 @@ import pytest
 
 from services.common import keys
 from services.common.database import private_path
-from services.common.errors import FenceLost, LogForked, StorageUnfit
+from services.common.errors import FenceLost, InvariantError, LogForked, StorageUnfit
 from services.common.events import AccountDeleted, TweetCreated, UserReinstated, UserSuspended, UserUpdated
 from services.common.ids import entry_id, position_at, unix_ms_of
 from services.common.log.append import NAME_HELD_SECONDS, AppendItem, CredentialChange
@@ -225,6 +225,29 @@ def test_credentials_that_only_redis_has_are_saved_first(
         owner.wait_until_epoch(2)
         assert log.credentials([ada])[ada].email == "ada@example.com"
     assert credentials(tmp_path) == {ada: "ada@example.com"}
+
+
+def test_account_that_changed_before_it_was_applied_keeps_its_credentials(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """The simulation's seed 22: an owner that lagged had the account, and the log lost the change with the rest."""
+
+    def crash(step: Step) -> None:
+        if step is Step.ARCHIVED:
+            raise InvariantError("a test")
+
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_ready()
+        owner.wait_until_applied(log.head())
+    (ada,) = append(log, user("ada"))
+    append(log, moved(ada, "moved"))
+    with following(tmp_path, redis_server.url, batch_entries_max=1, at=crash) as owner:
+        owner.wait_until_failed()
+        assert owner.volume.applied.position == ada
+    redis_server.flush()
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_epoch(2)
+        assert log.credentials([ada])[ada].email == "moved@example.com"
 
 
 def test_a_suspended_account_stays_suspended(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:

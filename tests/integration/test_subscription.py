@@ -53,6 +53,15 @@ def test_a_follower_behind_the_horizon_is_told_to_take_a_snapshot(log: ScriptedL
     assert len(follow(log, positions[5]).next_batch()) == 4
 
 
+def test_a_follower_behind_a_log_that_was_trimmed_to_its_end_is_told_so_at_once(log: ScriptedLog) -> None:
+    """The simulation's seed 12: nothing is left to show the gap, and an idle log would have hidden it until a write."""
+    positions = append(log, 3)
+    EventLog(log.url).trim(positions[-1], fence=1)
+    with pytest.raises(BehindHorizon):
+        follow(log, positions[0]).next_batch()
+    assert follow(log, positions[-1]).next_batch() == []
+
+
 def test_a_log_that_came_back_shorter_halts_all_writes(log: ScriptedLog) -> None:
     """HAZARDS 1: fifteen applied, Redis back with ten, two new appends: nobody goes on with those two."""
     kept = append(log, 10)

@@ -54,24 +54,37 @@ class Subscription:
         Raises LogUnavailable (try again), BehindHorizon (take a snapshot), NewerVersion (stop), and LogForked
         after it has halted the log.
         """
-        entries = self._log.read(self.position, entries_max=self._entries_max, block_ms=self._block_ms)
-        shown_by = entries[0].position if entries else None
+        entries: list[Entry] = []
         try:
+            entries = self._read(self._block_ms) or self._read_up_to_head()
             if entries:
-                entries = check_chain(entries, self.position, self._version)
-                self.position = entries[-1].position
-            else:
-                self._check_head()
+                consecutive = check_chain(entries, self.position, self._version)
+                self.position = consecutive[-1].position
+                return consecutive
         except LogForked as fork:
+            shown_by = entries[0].position if entries else None
             self._log.report_fork(f"{self._name}: {fork}", self.position, shown_by)
             raise
-        return entries
+        return []
 
-    def _check_head(self) -> None:
-        """An idle log must not end before our position: then Redis came back with less than it had."""
+    def _read_up_to_head(self) -> list[Entry]:
+        """What came since a look that found nothing.
+
+        An idle log must not end before our position: then Redis came back with less than it had. Nor may it end after
+        it and hold nothing: then all of that was trimmed, and no entry will come to show it until somebody writes.
+        """
         head = self._log.head()
         if head < self.position:
             raise LogForked(f"applied up to {self.position}, but the log ends at {head}")
+        entries = self._read(None) if head > self.position else []
+        if head > self.position and not entries and self._log.head() == head:
+            raise BehindHorizon(
+                f"all entries up to {head} are trimmed, we are at {self.position}: a snapshot is needed"
+            )
+        return entries
+
+    def _read(self, block_ms: int | None) -> list[Entry]:
+        return self._log.read(self.position, entries_max=self._entries_max, block_ms=block_ms)
 
 
 def check_chain(entries: Sequence[Entry], after_position: int, version: int = PROJECTION_VERSION) -> list[Entry]:
