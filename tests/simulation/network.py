@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -127,6 +128,8 @@ class Connection:
         self._deliver = deliver
         self._reader = hiredis.Reader()
         self._is_open = True
+        self._inbox: deque[bytes] = deque()
+        self._outbox: deque[bytes] = deque()
         self._arrives_at = 0.0
         self._answers_at = 0.0
         server.accept(self)
@@ -139,8 +142,9 @@ class Connection:
             self._world.note(self.process.name, "connection breaks before")
             self.break_off()
             return
+        self._inbox.append(data)
         self._arrives_at = self._later(self._arrives_at)
-        self._world.after(self._arrives_at - self._world.now, lambda: self._arrive(data))
+        self._world.after(self._arrives_at - self._world.now, self._arrive)
 
     def reply(self, data: bytes) -> None:
         """The server answers."""
@@ -148,8 +152,9 @@ class Connection:
             self._world.note(self.process.name, "connection breaks after")
             self.break_off()
         if self._is_open:
+            self._outbox.append(data)
             self._answers_at = self._later(self._answers_at)
-            self._world.after(self._answers_at - self._world.now, lambda: self._receive(data), self.process)
+            self._world.after(self._answers_at - self._world.now, self._receive, self.process)
 
     def break_off(self) -> None:
         """Neither end gets anything more; the client learns of it."""
@@ -161,18 +166,19 @@ class Connection:
         """The client closes; what it has sent is still carried out."""
         self._is_open = False
 
-    def _arrive(self, data: bytes) -> None:
+    def _arrive(self) -> None:
+        """The oldest message that is on its way arrives, as messages of a connection do not overtake each other."""
         if self not in self._server._connections:
             return
         if self._server.stalled_until > self._world.now:
-            self._arrives_at = max(self._arrives_at, self._server.stalled_until) + 1e-6
-            self._world.after(self._arrives_at - self._world.now, lambda: self._arrive(data))
+            self._world.after(self._server.stalled_until - self._world.now, self._arrive)
             return
-        self._reader.feed(data)
+        self._reader.feed(self._inbox.popleft())
         while (command := self._reader.gets()) is not False:
             self._server.carry_out(self, cast("list[bytes]", command))
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self) -> None:
+        data = self._outbox.popleft()
         if self._is_open:
             self._deliver(data)
 

@@ -107,9 +107,9 @@ class Both:
 
 
 def _shown(reply: Any) -> Any:
-    """A reply without what is no part of it: the order of sets and scans, the texts of errors after their code."""
+    """A reply without what is no part of it: the order of sets and scans, texts after the first word of errors."""
     if isinstance(reply, ResponseError):
-        return str(reply).partition(" ")[0] if str(reply)[:1].isupper() else "ERR"
+        return str(reply).removeprefix("ERR ").partition(" ")[0]
     if isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], list) and reply[0] == b"0":
         return reply[0], sorted(reply[1])
     return reply
