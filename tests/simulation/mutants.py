@@ -93,7 +93,10 @@ MUTANTS: Final[dict[str, tuple[Callable[[ExitStack], None], int]]] = {
     "recovery_rebuilds_no_accounts": (_recovery_rebuilds_no_accounts, 2),
     "fork_is_not_noticed_by_writers": (_fork_is_not_noticed_by_writers, 11),
 }
-"""Each with the first seed that shows it, in this state of the code."""
+"""Each with the first seed that showed it; another state of the code has others."""
+
+QUICK: Final = sorted(name for name, (_, seed) in MUTANTS.items() if seed <= 20)
+"""Those that a few schedules show; the others need dozens, so they are tried by hand (--mutant)."""
 
 
 @contextmanager
