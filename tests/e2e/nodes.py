@@ -24,17 +24,25 @@ def schedulable() -> list[str]:
 
 @contextmanager
 def drained(release: Release, node: str) -> Iterator[list[str]]:
-    """Do to the pods of a release what ``kubectl drain`` does, and ``uncordon`` in the end; the pods that had to go."""
+    """Do to the pods of a release what ``kubectl drain`` does, and ``uncordon`` in the end; the pods that had to go.
+
+    The owner goes last: a reader needs it to start, so with it gone the disruption budget keeps the last reader there.
+    """
     release.core.patch_node(node, {"spec": {"unschedulable": True}})
     try:
         pods = [one for one in release.core.list_namespaced_pod(release.namespace).items if one.spec.node_name == node]
-        for pod in pods:
+        for pod in sorted(pods, key=_is_owner):
             eventually(partial(_evicted, release, pod), READY_SECONDS_MAX, release.describe)
         uids = {pod.metadata.uid for pod in pods}
         eventually(lambda: not uids & _uids(release), READY_SECONDS_MAX, release.describe)
         yield [pod.metadata.labels["app.kubernetes.io/name"] for pod in pods]
     finally:
         release.core.patch_node(node, {"spec": {"unschedulable": None}})
+
+
+def _is_owner(pod: Any) -> bool:
+    name: str = pod.metadata.labels["app.kubernetes.io/name"]
+    return name == "db-updater"
 
 
 def _evicted(release: Release, pod: Any) -> bool:

@@ -141,10 +141,10 @@ class Release:
     def log(self, pod: Any) -> str:
         """The last lines that a pod has logged, or why there are none."""
         try:
-            text: str = self.core.read_namespaced_pod_log(pod.metadata.name, self.namespace, tail_lines=15)
+            text: str | None = self.core.read_namespaced_pod_log(pod.metadata.name, self.namespace, tail_lines=15)
         except ApiException as error:
             return f"no log: {error.reason}"
-        return text
+        return text or "nothing logged"
 
 
 def kubectl(*arguments: str) -> str:
