@@ -61,7 +61,7 @@ SEED ?= 1
 torture: setup ## Clients, a nemesis on every process, and a checker: ten minutes (SECONDS=600 SEED=1; ARGS="--lanes 4")
 	$(BIN)/python -m tests.torture.run --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
-torture-short: setup ## The same for CI: half a minute of torture
+torture-short: setup ## The same for half a minute
 	$(BIN)/python -m tests.torture.run --seconds 35 --seed $(SEED) $(ARGS)
 
 torture-k8s: setup ## The same clients and checker on a real cluster, with pods and the owner's node as victims (as e2e)
