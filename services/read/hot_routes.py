@@ -62,8 +62,10 @@ def _position(lookups: Lookups, headers: RequestHeaders) -> int | None:
     return position if is_reached else None
 
 
-def _at(position: int, encoded: Encoded, headers: RequestHeaders) -> tuple[WholeAnswer, int]:
-    return encoded.whole(headers), max(position, encoded.read_position)
+def _at(position: int, encoded: Encoded, headers: RequestHeaders) -> _Answer:
+    if encoded.read_position > position:
+        return None  # not yet settled; the framework waits for that
+    return encoded.whole(headers), position
 
 
 @lru_cache(1024)

@@ -74,6 +74,14 @@ class Lookups:
         with self._metrics.min_position_wait.time():
             await applied.reach(min_position, self._min_position_wait_seconds)
 
+    async def settle(self, read_position: int) -> None:
+        """Wait until what was read from a replica counts as applied, too, which it does a moment after its commit.
+
+        Told before, it would be newer than what the next answer, from a cache, is made from. Raises PositionNotReached.
+        """
+        if self._store.backing.is_own:
+            await self._store.applied.reach(read_position, self._min_position_wait_seconds)
+
     async def tweet(self, tweet_id: int) -> Encoded:
         """The tweet with this id."""
         key = (TWEET, tweet_id)

@@ -24,6 +24,8 @@ HEAVY_THREADS: Final = 2
 class Replica:
     """A private copy of the public tables. It is thrown away at a crash, so its writes are not made durable."""
 
+    is_own: Final = True
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._writer = open_writer(path, "off")

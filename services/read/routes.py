@@ -52,8 +52,9 @@ class Read:
         self._position = self.lookups.applied_position
         set_position(self._scope, self._position)
 
-    def answer(self, encoded: Encoded) -> Response:
+    async def answer(self, encoded: Encoded) -> Response:
         """Answer at the position of the rows, where that is above: or the next read could be of an older state."""
+        await self.lookups.settle(encoded.read_position)
         set_position(self._scope, max(self._position, encoded.read_position))
         return encoded.response(self._scope["headers"])
 
@@ -72,31 +73,31 @@ router = APIRouter()
 @router.get("/tweets/{tweet_id}", tags=["tweets"], response_model=TweetView, responses=_RESPONSES)
 async def get_tweet(tweet_id: TweetId, read: AtMinPosition) -> Response:
     """A tweet with its counters and its author."""
-    return read.answer(await read.lookups.tweet(tweet_id))
+    return await read.answer(await read.lookups.tweet(tweet_id))
 
 
 @router.get("/tweets/{tweet_id}/replies", tags=["tweets"], response_model=list[TweetView], responses=_LIST_RESPONSES)
 async def list_replies(tweet_id: TweetId, window: ListWindow, read: AtMinPosition) -> Response:
     """The replies to a tweet, newest first."""
-    return read.answer(await read.lookups.replies(tweet_id, window))
+    return await read.answer(await read.lookups.replies(tweet_id, window))
 
 
 @router.get("/tweets/{tweet_id}/likes", tags=["tweets"], response_model=list[UserView], responses=_LIST_RESPONSES)
 async def list_likers(tweet_id: TweetId, window: ListWindow, read: AtMinPosition) -> Response:
     """Who liked a tweet, newest like first; anonymous likes only count. The cursors are in the Link header only."""
-    return read.answer(await read.lookups.likers(tweet_id, window))
+    return await read.answer(await read.lookups.likers(tweet_id, window))
 
 
 @router.get("/tweets/{tweet_id}/retweets", tags=["tweets"], response_model=list[UserView], responses=_LIST_RESPONSES)
 async def list_retweeters(tweet_id: TweetId, window: ListWindow, read: AtMinPosition) -> Response:
     """Who retweeted a tweet, newest first; anonymous retweets only count. The cursors are in the Link header only."""
-    return read.answer(await read.lookups.retweeters(tweet_id, window))
+    return await read.answer(await read.lookups.retweeters(tweet_id, window))
 
 
 @router.get("/users/by-username/{username}", tags=["users"], response_model=ProfileView, responses=_RESPONSES)
 async def get_user_by_username(username: Username, read: AtMinPosition) -> Response:
     """The user with this name."""
-    return read.answer(await read.lookups.user_by_username(username))
+    return await read.answer(await read.lookups.user_by_username(username))
 
 
 @router.get("/users/me", tags=["users"], response_model=OwnAccountView, responses=problems(400, 401, 403))
@@ -104,31 +105,31 @@ async def get_own_account(request: Request, read: AtMinPosition) -> Response:
     """The account of the token's holder, with what only she may see."""
     accounts: OwnAccounts = request.app.state.own_accounts
     claims = accounts.holder(request.headers.get("Authorization"))
-    return read.answer(await accounts.complete(claims, await read.lookups.user(claims.user_id)))
+    return await read.answer(await accounts.complete(claims, await read.lookups.user(claims.user_id)))
 
 
 @router.get("/users/{user_id}", tags=["users"], response_model=ProfileView, responses=_RESPONSES)
 async def get_user(user_id: UserId, read: AtMinPosition) -> Response:
     """A user with the counts of followers and followed."""
-    return read.answer(await read.lookups.user(user_id))
+    return await read.answer(await read.lookups.user(user_id))
 
 
 @router.get("/users/{user_id}/tweets", tags=["tweets"], response_model=list[TweetView], responses=_LIST_RESPONSES)
 async def list_tweets(user_id: UserId, window: ListWindow, read: AtMinPosition, offset: Offset = 0) -> Response:
     """A user's tweets, newest first."""
-    return read.answer(await read.lookups.tweets_by_author(user_id, window, offset))
+    return await read.answer(await read.lookups.tweets_by_author(user_id, window, offset))
 
 
 @router.get("/users/{user_id}/followers", tags=["users"], response_model=list[UserView], responses=_LIST_RESPONSES)
 async def list_followers(user_id: UserId, window: ListWindow, read: AtMinPosition) -> Response:
     """Who follows a user, newest first. The cursors are in the Link header only."""
-    return read.answer(await read.lookups.followers(user_id, window))
+    return await read.answer(await read.lookups.followers(user_id, window))
 
 
 @router.get("/users/{user_id}/following", tags=["users"], response_model=list[UserView], responses=_LIST_RESPONSES)
 async def list_following(user_id: UserId, window: ListWindow, read: AtMinPosition) -> Response:
     """Whom a user follows, newest first. The cursors are in the Link header only."""
-    return read.answer(await read.lookups.following(user_id, window))
+    return await read.answer(await read.lookups.following(user_id, window))
 
 
 @router.get("/users/{user_id}/home", tags=["tweets"], response_model=list[HomeTweetView], responses=_LIST_RESPONSES)
@@ -137,7 +138,7 @@ async def list_home(user_id: UserId, window: HomeWindow, read: AtMinPosition) ->
 
     A page can have fewer items than asked for although there are older ones: follow ``next`` in the Link header.
     """
-    return read.answer(await read.lookups.home(user_id, window))
+    return await read.answer(await read.lookups.home(user_id, window))
 
 
 def _parse_position(text: str) -> int:

@@ -34,6 +34,8 @@ RECONNECT_SECONDS: Final = 5.0
 class SharedDatabase:
     """The database, at the position up to which this process has dropped what is out of date."""
 
+    is_own: Final = False
+
     def __init__(self, database: Database, position: int, is_cancelled: Callable[[], bool]) -> None:
         self.position = position
         self._is_cancelled = is_cancelled

@@ -38,6 +38,10 @@ class Backing(Protocol):
     position: int
     """It is followed up to here. No look-up that begins from now on finds an older state."""
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this process alone writes to it: what is found above its position is noted as applied in a moment."""
+
     async def look_up(self, view: Callable[[Reader], Answer[T]]) -> Answer[T]:
         """What a view finds that takes microseconds where there is no way to a server."""
 

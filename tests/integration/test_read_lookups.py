@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
+from starlette.requests import Request
 
 from services.common import projection, views
 from services.common.cache import Cache
@@ -18,9 +21,11 @@ from services.common.events import TweetCreated, TweetLiked, UserCreated, UserFo
 from services.common.views import Window
 from services.read.encoded import Encoded
 from services.read.fresh_lookups import FreshLookups
+from services.read.hot_routes import HotReads
 from services.read.lookups import Lookups
 from services.read.metrics import ReadMetrics
 from services.read.replica import Replica
+from services.read.routes import Read
 from services.read.store import Store
 from tests.support.logbook import chained
 
@@ -76,6 +81,27 @@ async def test_between_commit_and_notice_an_answer_is_of_the_position_it_was_rea
     assert home.read_position == batch.position
     reading.store.note_applied(batch)
     assert await reading.lookups.tweet(TWEET) is answer
+
+
+async def test_an_answer_from_before_the_notice_waits_for_it(reading: Reading) -> None:
+    """Else the next one, from the cache, would be at an older position than this one."""
+    hot = HotReads()
+    hot.lookups = reading.lookups
+    found = hot.routes.find({"method": "GET", "path": f"/tweets/{TWEET}"})
+    assert found is not None
+    answer_now = found[0].answer
+    batch = reading.replica.apply(chained([TweetLiked(tweet_id=TWEET)], TWEET))
+    assert answer_now(b"", {}, TWEET) is None, "it is for those who can wait"
+
+    app = SimpleNamespace(state=SimpleNamespace(lookups=reading.lookups))
+    read = Read(Request({"type": "http", "app": app, "headers": [], "state": {}}))
+    waiting = asyncio.create_task(read.answer(await reading.lookups.tweet(TWEET)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    reading.store.note_applied(batch)
+    assert body(await reading.lookups.tweet(TWEET))["likes"] == 1
+    assert (await waiting).status_code == 200
+    assert answer_now(b"", {}, TWEET) == ((await reading.lookups.tweet(TWEET)).whole({}), batch.position)
 
 
 async def test_a_cached_answer_lives_until_the_notice_and_not_longer(reading: Reading) -> None:
