@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-simulation simulate test-stores test-bench test-charts test-tilt tilt-ci torture torture-short torture-k8s test-torture e2e bench bench-check bench-growth check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-simulation simulate test-stores test-bench test-charts test-tilt tilt-ci charts images kind-up minikube-up kind-load minikube-load install uninstall torture torture-short torture-k8s test-torture e2e bench bench-check bench-growth check lint types fmt docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -115,7 +115,6 @@ NAMESPACE ?= twitter-clone
 VALUES ?= k8s/values/kind.yaml
 CHARTS ?= charts
 export REGISTRY TAG
-.PHONY: charts images kind-up minikube-up kind-load minikube-load install uninstall
 
 charts: ## Build the charts in place (fetches the Redis chart from ghcr.io)
 	charts/build

@@ -382,7 +382,7 @@ async def test_a_reader_that_has_stalled_is_asked_again(write: httpx.AsyncClient
     """More questions at once than there are connections, none of them answered; later ones are."""
     user_id = await create_user(write) - 1
     reader.is_mute = True
-    likes = (write.post(f"/tweets/{user_id - number}/like") for number in range(3 * CONNECTIONS_MAX))
+    likes = (write.post(f"/tweets/{user_id - number}/like") for number in range(2 * CONNECTIONS_MAX))
     assert {answer.status_code for answer in await asyncio.gather(*likes)} == {200}
     reader.is_mute = False
     reader.views[f"/users/{user_id}"] = view_of(user_id)
