@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import os
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.charts.rendering import CI_CASES, KUBERNETES_VERSIONS, Case, Manifest, Renderer
+from tests.charts.test_kubernetes_schema import EXAMPLES, SECRETS
 
 GOLDEN = Path(__file__).parent / "golden"
 SUBCHART_NAMES = ("read-service", "write-service", "db-updater", "edge", "redis", "cache")
@@ -40,11 +42,14 @@ def test_every_golden_file_belongs_to_a_case() -> None:
     assert {path.name for path in GOLDEN.glob("*")} == {f"{case}.yaml" for case in CI_CASES}
 
 
-@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
-def test_a_chart_renders_the_same_for_every_version_of_kubernetes(renderer: Renderer, version: str) -> None:
-    """What is served by 1.30 is served by all later ones, so nothing depends on the version."""
-    [case] = [case for case in CI_CASES if str(case) == "twitter-clone-default"]
-    assert renderer.render(case.chart, case.values, version=version) == renderer.render(case.chart, case.values)
+@pytest.mark.parametrize(
+    ("case", "version"), list(zip(CI_CASES + EXAMPLES, cycle(KUBERNETES_VERSIONS), strict=False)), ids=str
+)
+def test_a_chart_renders_the_same_for_every_version_of_kubernetes(renderer: Renderer, case: Case, version: str) -> None:
+    """What is served by 1.30 is served by all later ones, so nothing depends on the version. One version each."""
+    settings = SECRETS if case in EXAMPLES else ()
+    rendered = renderer.render(case.chart, case.values, settings=settings, version=version)
+    assert rendered == renderer.render(case.chart, case.values, settings=settings)
 
 
 def test_an_older_kubernetes_is_refused(renderer: Renderer) -> None:
