@@ -28,6 +28,7 @@ def source(tmp_path: Path) -> Path:
     """The code in the image."""
     path = tmp_path / "image" / "services" / "service.py"
     path.parent.mkdir(parents=True)
+    (path.parent / "__init__.py").touch()  # a package, as the one that is installed here, which is looked for later
     path.write_text(SERVICE.format(before=STOPS_CLEANLY, says="first"))
     return path
 
