@@ -28,6 +28,7 @@ Configure = Callable[..., None]
 @pytest.fixture
 def configure() -> Iterator[Configure]:
     """configure_logging, undone afterwards."""
+    logging.captureWarnings(False)  # on since another test's command, it would not be put in place of pytest's again
     root = logging.getLogger()
     handlers, level, structlog_config = root.handlers[:], root.level, structlog.get_config()
 
