@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.charts.rendering import APPLICATIONS, CI_CASES, Case, Renderer, default_values, named, of_kind
+from tests.charts.test_kubernetes_schema import SECRETS
+from tests.support.process import REPOSITORY
 
 AS_A_TEMPLATE = """
 apiVersion: v1
@@ -99,6 +101,14 @@ def test_how_a_token_is_got_is_said_where_there_are_any(notes: Notes) -> None:
 def test_nothing_is_called_unsafe_that_is_safe(notes: Notes, chart: str) -> None:
     """Nor is there advice that was taken."""
     text = notes.of(chart, default_values(chart), *SAFE[chart])
+    assert "UNSAFE" not in text
+    assert "plain HTTP" not in text
+    assert "the Redis with the log" not in text
+
+
+def test_the_values_for_production_are_safe(notes: Notes) -> None:
+    """With backups, a limit on sign-ins, TLS, and a second Redis for what may be lost."""
+    text = notes.of("twitter-clone", REPOSITORY / "k8s" / "values" / "prod.yaml", *SECRETS)
     assert "UNSAFE" not in text
     assert "plain HTTP" not in text
     assert "the Redis with the log" not in text

@@ -15,7 +15,7 @@ from tests.e2e.figures import Figures
 from tests.e2e.load import Load
 from tests.e2e.prometheus import Prometheus
 from tests.e2e.release import Release, load_configuration
-from tests.support.wait import eventually
+from tests.e2e.wait import eventually
 
 NOTES = pytest.StashKey[list[str]]()
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}

@@ -17,7 +17,7 @@ import aiohttp
 import httpx
 
 from tests.e2e.figures import Figures
-from tests.support.wait import eventually
+from tests.e2e.wait import eventually
 
 REQUESTS_PER_SECOND: Final = int(os.environ.get("E2E_REQUESTS_PER_SECOND", "200"))
 SHARE_OF_WRITES: Final = 0.1

@@ -11,7 +11,7 @@ from kubernetes import client as kubernetes
 from kubernetes.client.exceptions import ApiException
 
 from tests.e2e.release import READY_SECONDS_MAX, Release
-from tests.support.wait import eventually
+from tests.e2e.wait import eventually
 
 
 def schedulable() -> list[str]:

@@ -15,7 +15,7 @@ import yaml
 
 from tests.charts import tools
 from tests.e2e.release import VALUES, Release, kubectl
-from tests.support.wait import eventually
+from tests.e2e.wait import eventually
 
 HOME: Final = "/tmp/prometheus"  # noqa: S108 - in the pod
 ANNOTATION: Final = "prometheus.io/"

@@ -16,8 +16,8 @@ from kubernetes import client as kubernetes
 from kubernetes import config
 from kubernetes.client.exceptions import ApiException
 
+from tests.e2e.wait import eventually
 from tests.support.process import REPOSITORY
-from tests.support.wait import eventually
 
 READY_SECONDS_MAX: Final = 180.0
 WORKLOADS: Final = ("edge", "read-service", "write-service", "db-updater")

@@ -12,7 +12,7 @@ from kubernetes.utils.quantity import parse_quantity
 
 from tests.e2e.figures import Figures
 from tests.e2e.release import Release
-from tests.support.wait import eventually
+from tests.e2e.wait import eventually
 
 MIB = 2**20
 LOOKS_BACK = timedelta(seconds=20)

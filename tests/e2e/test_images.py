@@ -16,8 +16,8 @@ import pytest
 
 from services.common.ids import position_at
 from tests.e2e.figures import Figures
+from tests.e2e.wait import eventually
 from tests.support.ports import HOST, free_port
-from tests.support.wait import eventually
 
 BASES = {
     "read-service": "python:3.13-slim",

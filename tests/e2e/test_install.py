@@ -7,8 +7,8 @@ import subprocess
 
 from tests.e2e.load import client
 from tests.e2e.release import WORKLOADS, Release
+from tests.e2e.wait import eventually
 from tests.support.process import REPOSITORY
-from tests.support.wait import eventually
 
 
 def test_the_tour_passes_through_the_ingress(release: Release, url: str) -> None:

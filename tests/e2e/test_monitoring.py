@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tests.e2e.prometheus import Prometheus
 from tests.e2e.release import Release
-from tests.support.wait import eventually
+from tests.e2e.wait import eventually
 
 SCRAPED = ("read-service", "write-service", "db-updater")
 

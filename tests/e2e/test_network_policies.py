@@ -9,7 +9,7 @@ import pytest
 
 from tests.charts.arrows import ARROWS, METRICS_PORTS
 from tests.e2e.release import Release
-from tests.support.wait import eventually
+from tests.e2e.wait import eventually
 
 DOORS = {(target, port) for _, target, port in ARROWS} | set(METRICS_PORTS.items())
 OURS = ("edge", "read-service", "write-service", "db-updater", "redis")

@@ -9,7 +9,7 @@ from tests.e2e.load import REQUESTS_PER_SECOND, Load, check_only_writes_failed
 from tests.e2e.nodes import drained, schedulable
 from tests.e2e.prometheus import Prometheus
 from tests.e2e.release import Release
-from tests.support.wait import eventually
+from tests.e2e.wait import eventually
 
 
 def test_the_owners_node_is_drained(release: Release, url: str, figures: Figures, prometheus: Prometheus) -> None:

@@ -9,7 +9,7 @@ from tests.e2e.documented import blocks, run
 from tests.e2e.figures import Figures
 from tests.e2e.load import Load, check_nothing_failed
 from tests.e2e.release import Release
-from tests.support.wait import eventually
+from tests.e2e.wait import eventually
 
 NOTHING_KEPT = {"LOG_RETENTION_SECONDS": 0, "SNAPSHOT_LEASE_SECONDS": 10}
 FIRST_ENTRY = """

@@ -21,7 +21,7 @@ from kubernetes.client.exceptions import ApiException
 
 from tests.e2e.figures import Figures
 from tests.e2e.release import Release
-from tests.support.wait import eventually
+from tests.e2e.wait import eventually
 from tests.torture import copies
 from tests.torture.checker import check
 from tests.torture.clients import Client, World

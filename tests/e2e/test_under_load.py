@@ -7,7 +7,7 @@ import pytest
 from tests.e2e.figures import Figures
 from tests.e2e.load import REQUESTS_PER_SECOND, Load, check_nothing_failed, check_only_writes_failed
 from tests.e2e.release import WORKLOADS, Release
-from tests.support.wait import eventually
+from tests.e2e.wait import eventually
 
 EAGER = {
     "enabled": True,

@@ -13,7 +13,7 @@ from kubernetes.client.exceptions import ApiException
 
 from tests.e2e.load import client
 from tests.e2e.release import Release
-from tests.support.wait import eventually
+from tests.e2e.wait import eventually
 
 READ, WRITE, BOTH = "read.e2e.test", "write.e2e.test", "both.e2e.test"
 GATEWAY = {"name": "contour", "namespace": "projectcontour"}

@@ -20,6 +20,8 @@ def eventually(
     condition: Callable[[], T],
     timeout_seconds: float = PATIENCE_SECONDS,
     describe: Callable[[], object] = lambda: "condition",
+    *,
+    poll_seconds: float = POLL_SECONDS,
 ) -> T:
     """Poll until the condition is true and return its value.
 
@@ -29,5 +31,5 @@ def eventually(
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_seconds} s: {describe()}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll_seconds)
     return value
