@@ -6,10 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
 from uuid import uuid4
 
 import httpx
@@ -17,70 +14,11 @@ import pytest
 
 from services.common.auth import add_key
 from services.common.auth.signing_keys import encode_keys, parse_keys
-from services.common.log.client import EventLog
+from tests.support.guarded import PASSWORD, TOKEN_FIELDS, Account, Guarded, bearer, refusal
 from tests.support.process import ServiceProcess
 from tests.support.system import System
 from tests.support.tokens import BAD, bad_token
 from tests.support.wait import eventually
-
-PASSWORD: Final = "correct horse battery"
-TOKEN_FIELDS: Final = {"access_token", "refresh_token", "token_type", "expires_in"}
-
-
-@dataclass(frozen=True)
-class Account:
-    """Somebody with tokens."""
-
-    id: int
-    username: str
-    tokens: dict[str, Any]
-
-    @property
-    def email(self) -> str:
-        """Her address."""
-        return f"{self.username}@example.org"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What she sends with every request."""
-        return bearer(self.tokens["access_token"])
-
-
-class Guarded(System):
-    """A system where every write needs a token."""
-
-    def __init__(self, directory: Path, *, is_required: bool = True) -> None:
-        self.key_file = directory / "keys" / "auth.json"
-        add_key(self.key_file, int(time.time()))
-        settings = {"AUTH_KEYS_FILE": str(self.key_file), "AUTH_REQUIRED": str(is_required).lower()}
-        super().__init__(directory, environment=settings)
-        self.log = EventLog(self.redis.url)
-
-    @cached_property
-    def cast(self) -> tuple[Account, Account, int]:
-        """Two accounts and a tweet of the second one, for tests that change neither account."""
-        ada, bob = self.sign_up(None), self.sign_up(None)
-        return ada, bob, self.tweet(bob)
-
-    def sign_up(self, password: str | None = PASSWORD) -> Account:
-        """A new account."""
-        username = f"user_{uuid4().hex[:12]}"
-        body = {"username": username, "email": f"{username}@example.org"}
-        answer = self.write.post("/users", json=body if password is None else {**body, "password": password})
-        assert answer.status_code == 201, answer.text
-        assert answer.headers["Cache-Control"] == "no-store"
-        return Account(answer.json()["id"], username, answer.json())
-
-    def tweet(self, account: Account) -> int:
-        """The id of a new tweet."""
-        answer = self.write.post("/tweets", json={"content": "hello"}, headers=account.headers)
-        assert answer.status_code == 201, answer.text
-        return int(answer.json()["id"])
-
-    def me(self, account: Account, position: int = 0) -> httpx.Response:
-        """Her own account, at or after a position."""
-        headers = {**account.headers, "X-Min-Position": str(position)} if position else account.headers
-        return self.read.get("/users/me", headers=headers)
 
 
 @pytest.fixture(scope="module")
@@ -95,107 +33,6 @@ def open_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """The same, where a token is not needed."""
     with Guarded(tmp_path_factory.mktemp("open"), is_required=False) as system:
         yield system
-
-
-def bearer(token: str) -> dict[str, str]:
-    """The header that a token is sent in."""
-    return {"Authorization": f"Bearer {token}"}
-
-
-def refusal(answer: httpx.Response) -> tuple[int, str | None]:
-    """Status and code; no code where nothing was refused."""
-    return answer.status_code, answer.json().get("code")
-
-
-ROUTES: Final[dict[str, dict[str, Any] | None]] = {
-    "POST /tweets": {"content": "hello"},
-    "DELETE /tweets/{tweet}": None,
-    "POST /tweets/{tweet}/like": None,
-    "DELETE /tweets/{tweet}/like": None,
-    "POST /tweets/{tweet}/retweet": None,
-    "DELETE /tweets/{tweet}/retweet": None,
-    "POST /users/{other}/follow": None,
-    "DELETE /users/{other}/follow": None,
-    "POST /auth/revoke": None,
-    "PATCH /users/me": {"name": "Eve", "password": "another password"},
-    "DELETE /users/me": None,
-    "GET /users/me": None,
-}
-"""Every route that looks at tokens, and a good body for it."""
-
-NAMED: Final = [route for route in ROUTES if not route.endswith(("/me", "/revoke"))]
-"""Those whose body may name who acts."""
-
-
-def send(
-    system: Guarded, route: str, headers: dict[str, str], *, tweet: int, other: int, body: dict[str, Any] | None = None
-) -> httpx.Response:
-    """Ask a route."""
-    method, path = route.split()
-    client = system.read if method == "GET" else system.write
-    content = body or ROUTES[route]
-    return client.request(method, path.format(tweet=tweet, other=other), headers=headers, json=content)
-
-
-@pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("where", ["guarded", "open_system"])
-def test_a_bad_token_is_refused_everywhere_and_nothing_is_written(
-    request: pytest.FixtureRequest, where: str, route: str, bad: str
-) -> None:
-    """Expired, forged, unsigned, of another algorithm, key, system or kind; also where none is needed."""
-    system: Guarded = request.getfixturevalue(where)
-    ada, bob, tweet = system.cast
-    head, kept = system.log.head(), system.log.credentials([ada.id])
-    answer = send(system, route, bearer(bad_token(bad, system.key_file, ada.id)), tweet=tweet, other=bob.id)
-    assert refusal(answer) == (401, BAD[bad])
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
-    assert (system.log.head(), system.log.credentials([ada.id])) == (head, kept)
-
-
-@pytest.mark.parametrize("route", ROUTES)
-def test_without_a_token_nothing_is_done_where_one_is_required(guarded: Guarded, route: str) -> None:
-    """Anonymous likes too; and another scheme is no token."""
-    _, bob, tweet = guarded.cast
-    head = guarded.log.head()
-    for headers, code in (({}, "token_missing"), ({"Authorization": "Basic YTpi"}, "token_malformed")):
-        answer = send(guarded, route, headers, tweet=tweet, other=bob.id)
-        assert refusal(answer) == (401, code)
-    assert guarded.log.head() == head
-
-
-@pytest.mark.parametrize("end", ["POST /auth/revoke", "DELETE /users/me"])
-@pytest.mark.parametrize("route", ROUTES)
-def test_a_revoked_token_is_refused_at_once(guarded: Guarded, route: str, end: str) -> None:
-    """The same for the tokens of a deleted account; checked with the append, so no moment is left between."""
-    ada, (_, bob, _) = guarded.sign_up(None), guarded.cast
-    tweet = guarded.tweet(ada)
-    assert send(guarded, end, ada.headers, tweet=tweet, other=bob.id).status_code == 200
-    head = guarded.log.head()
-    assert refusal(send(guarded, route, ada.headers, tweet=tweet, other=bob.id)) == (401, "token_revoked")
-    refreshed = guarded.write.post("/auth/refresh", json={"refresh_token": ada.tokens["refresh_token"]})
-    assert refusal(refreshed) == (401, "token_revoked")
-    assert guarded.log.head() == head
-
-
-@pytest.mark.parametrize("where", ["guarded", "open_system"])
-@pytest.mark.parametrize("route", NAMED)
-def test_one_acts_only_as_oneself(request: pytest.FixtureRequest, where: str, route: str) -> None:
-    """With a token, naming somebody else is refused; naming oneself, or nobody, is oneself."""
-    system: Guarded = request.getfixturevalue(where)
-    ada, bob, _ = system.cast
-    tweet = system.tweet(ada)
-    head = system.log.head()
-    forbidden = {**(ROUTES[route] or {}), "user_id": bob.id}
-    assert refusal(send(system, route, ada.headers, tweet=tweet, other=bob.id, body=forbidden)) == (403, "not_yourself")
-    assert system.log.head() == head
-    allowed = {**(ROUTES[route] or {}), "user_id": ada.id}
-    for body in (allowed, None):
-        answer = send(system, route, ada.headers, tweet=tweet, other=bob.id, body=body)
-        assert answer.status_code in {200, 201}, answer.text
-    written = system.log.read(head)
-    assert len(written) == 2
-    assert all(f":{ada.id}" in entry.payload.decode() for entry in written)
 
 
 def test_without_a_token_the_body_says_who_acts_where_none_is_required(open_system: Guarded) -> None:

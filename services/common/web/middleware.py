@@ -50,6 +50,8 @@ CLIENT_GONE_STATUS: Final = 499
 
 POSITION_KEY: Final = "log_position"
 _COUNTED_KEY: Final = "limit_lines"
+_SINGLE_HEADERS: Final = (b"authorization", b"content-type", b"host")
+"""Sent twice, each reader of a request could take another one: the limit one account, the route another."""
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 log = structlog.get_logger(__name__)
@@ -151,8 +153,7 @@ class RequestMiddleware:
         answer = _Answer(scope, send, request_id, self._position, self._extra_headers)
         self._in_flight += 1
         try:
-            if self._in_flight > self._in_flight_max:
-                self._shed(scope)
+            self._check(scope, headers)
             if _COUNTED_KEY in scope:
                 answer.limit_headers = headers_of(scope[_COUNTED_KEY])
             elif self._limits is not None:
@@ -179,9 +180,12 @@ class RequestMiddleware:
         scope["route"] = route
         return await route.answer(scope, headers, body, item_id)
 
-    def _shed(self, scope: Scope) -> None:
-        if not scope["path"].startswith(HEALTH_PREFIX):
+    def _check(self, scope: Scope, headers: RequestHeaders) -> None:
+        """Raise Overloaded for a request too many, ClientError for headers that say two things."""
+        if self._in_flight > self._in_flight_max and not scope["path"].startswith(HEALTH_PREFIX):
             raise Overloaded(f"{self._in_flight_max} requests are under way already")
+        if len(headers) != len(scope["headers"]):
+            _check_single(scope["headers"])
 
     def _request_id(self, given: bytes | None) -> bytes:
         if given is not None and _SANE_REQUEST_ID.fullmatch(given):
@@ -224,6 +228,14 @@ class RequestMiddleware:
             # The server logs it and cuts the connection, so that nobody takes half an answer for a whole one.
             raise error
         await internal_error()(scope, receive, answer.send)
+
+
+def _check_single(headers: Sequence[Header]) -> None:
+    """Raise ClientError 400 for a header that is there twice and may not be."""
+    names = [name for name, _ in headers]
+    for name in _SINGLE_HEADERS:
+        if names.count(name) > 1:
+            raise ClientError(400, "repeated_header", f"Send one {name.decode().title()} header")
 
 
 def _answer_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+import time
 from contextlib import AsyncExitStack, closing
 from types import FrameType
 from typing import Final, cast
@@ -13,20 +14,16 @@ import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from starlette.types import Scope
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from services.common.errors import TwitterError
 from services.common.settings import PublicSettings, ServiceSettings
 from services.common.telemetry import refuse_address
-from services.common.web.app import Application
-from services.common.web.hot import write_whole
 from services.common.web.lifecycle import Lifecycle
-from services.common.web.problems import problem_response
+from services.common.web.protocol import Protocol, SlowClients
 
 DRAIN_SECONDS_MAX: Final = 8
 KEEP_ALIVE_SECONDS: Final = 75  # longer than a proxy in front keeps its own end, so that we never close under a request
+LOOK_AFTER_TICKS: Final = 20
 FAILED: Final = 1
 
 log = structlog.get_logger(__name__)
@@ -39,9 +36,8 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
     Exits with code 2 when the port is taken, with 1 when the lifespan refuses to start (it raised a TwitterError)
     or an InvariantError stopped the process.
     """
-    trusted_proxies = settings.trusted_proxies if isinstance(settings, PublicSettings) else ""
     with closing(_bind(settings.host, settings.port)) as listener:
-        is_clean = uvloop.run(_run(_Server(app, trusted_proxies), app, listener))
+        is_clean = uvloop.run(_run(_Server(app, settings), app, listener))
     if not is_clean:
         sys.exit(FAILED)
 
@@ -75,35 +71,14 @@ async def _run(server: _Server, app: FastAPI, listener: socket.socket) -> bool:
     return lifecycle.failure is None
 
 
-class _Protocol(HttpToolsProtocol):
-    """Answers what is no HTTP as everything else is answered. There is no request yet, so no position and no id."""
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Begin to serve a request; a hot one is answered right here, without a task.
-
-        Not where more wait behind it in the pipeline, each of which would be answered inside this call.
-        """
-        if isinstance(app, Application) and not self.pipeline and not cycle.flow.write_paused:
-            completed = app.answer_now(cast("Scope", cycle.scope))
-            if completed is not None:
-                write_whole(cycle, completed)
-                return
-        super()._start_asgi_task(cycle, app)
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Answer a Problem and close the connection."""
-        response = problem_response(400, "bad_http", "This is not valid HTTP", {"Connection": "close"})
-        head = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % header for header in response.raw_headers)]
-        self.transport.write(b"\r\n".join([*head, b"", bytes(response.body)]))
-        self.transport.close()
-
-
 class _Server(uvicorn.Server):
-    def __init__(self, app: FastAPI, trusted_proxies: str) -> None:
+    def __init__(self, app: FastAPI, settings: ServiceSettings) -> None:
+        public = settings if isinstance(settings, PublicSettings) else None
+        trusted_proxies = public.trusted_proxies if public else ""
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http=_Protocol,
+            http=Protocol,
             ws="none",
             interface="asgi3",
             lifespan="off",
@@ -117,12 +92,20 @@ class _Server(uvicorn.Server):
         )
         super().__init__(config)
         self._lifecycle: Lifecycle = app.state.lifecycle
+        # A reader may take its time over the owner's snapshot.
+        self._slow_clients = SlowClients() if public else None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and log where."""
         await super().startup(sockets)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         log.info("listening", host=host, port=port)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after slow clients; called ten times a second."""
+        if self._slow_clients is not None and counter % LOOK_AFTER_TICKS == 0:
+            self._slow_clients.cut(cast("set[Protocol]", self.server_state.connections), time.monotonic())
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Stop on a signal. Unlike uvicorn's it does not raise the signal again at the end: a clean stop exits 0."""

@@ -1,0 +1,112 @@
+"""HTTP/1 as uvicorn speaks it, and what it leaves open: how large the head of a request is, and how long one takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, cast
+
+from starlette.types import Scope
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from services.common.web.app import Application
+from services.common.web.hot import head_of, write_whole
+from services.common.web.problems import problem_response
+
+HEAD_BYTES_MAX: Final = 64 * 1024
+"""Heads of this size are taken, those three times as large refused; in between it depends on how they arrive."""
+CLIENT_SECONDS_MAX: Final = 20.0
+"""How long a client may take over one thing: to send a request's head, its body, or to take the answer."""
+
+_NO_SCOPE: Final = object()
+
+
+class Protocol(HttpToolsProtocol):
+    """Answers what is no HTTP as everything else is answered. There is no request yet, so no position and no id."""
+
+    _head_bytes = 0
+    _served: RequestResponseCycle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, a head only up to a size: nothing else would bound it, nor the time its pieces take."""
+        if len(data) > HEAD_BYTES_MAX:
+            for start in range(0, len(data), HEAD_BYTES_MAX):
+                if not self.transport.is_closing():
+                    self.data_received(data[start : start + HEAD_BYTES_MAX])
+            return
+        super().data_received(data)
+        if getattr(self.cycle, "scope", _NO_SCOPE) is self.scope:  # there is no cycle before the first request
+            self._head_bytes = 0
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > 2 * HEAD_BYTES_MAX:
+            self._refuse(431, "headers_too_large", "The headers are too large")
+
+    def awaits(self) -> object | None:
+        """What the client is to do next, the same object until it has; None while it is for us or may stay idle."""
+        if self.transport.is_closing():
+            return self.transport
+        cycle = self.cycle
+        if getattr(cycle, "scope", _NO_SCOPE) is not self.scope:
+            return self.headers or self.transport
+        if self.flow.write_paused:
+            return cycle
+        if cycle.response_complete:
+            is_idle = self.timeout_keep_alive_task is not None and not self.transport.get_write_buffer_size()
+            return None if is_idle else cycle
+        return cycle if cycle.more_body else None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin to serve a request; a hot one is answered right here, without a task.
+
+        Not where more wait behind it in the pipeline, each of which would be answered inside this call.
+        """
+        if isinstance(app, Application) and not self.pipeline and not cycle.flow.write_paused:
+            completed = app.answer_now(cast("Scope", cycle.scope))
+            if completed is not None:
+                write_whole(cycle, completed)
+                return
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let nobody write to it: of a pipeline uvicorn tells only the last request, not the one being served."""
+        if self._served is not None:
+            self._served.disconnected = True
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Answer a Problem and close the connection."""
+        self._refuse(400, "bad_http", "This is not valid HTTP")
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        if self.transport.is_closing():
+            return
+        response = problem_response(status, code, detail, {"Connection": "close"})
+        reason = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}[status]
+        head = b"HTTP/1.1 %d %s\r\n%s\r\n" % (status, reason, head_of(response.raw_headers))
+        self.transport.write(head + bytes(response.body))
+        self.transport.close()
+
+
+class SlowClients:
+    """Finds connections whose clients have taken too long; looks from time to time, so that requests pay nothing."""
+
+    def __init__(self) -> None:
+        self._since: dict[Protocol, tuple[object, float]] = {}
+
+    def cut(self, connections: Iterable[Protocol], now: float) -> None:
+        """Cut those that have waited for one thing for CLIENT_SECONDS_MAX."""
+        still: dict[Protocol, tuple[object, float]] = {}
+        for connection in list(connections):
+            awaited = connection.awaits()
+            if awaited is None:
+                continue
+            before, since = self._since.get(connection, (awaited, now))
+            if before is not awaited:
+                since = now
+            if now - since >= CLIENT_SECONDS_MAX:
+                connection.transport.abort()  # to close would wait until the client has taken what is written
+            else:
+                still[connection] = awaited, since
+        self._since = still
