@@ -1,29 +1,39 @@
 """A real Prometheus in a pod of the monitoring namespace, so that the network policies see it as what it is.
 
-Debian builds its Prometheus without the discovery of pods. So the targets are read from the Kubernetes API here, by the
-annotations as everybody's configuration reads them, and handed over as a file.
+Debian builds its Prometheus without the discovery of pods, but packages vmagent, which has it and reads the same
+configuration: vmagent finds the pods through the Kubernetes API, scrapes them, and hands on what it reads.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from kubernetes import client as kubernetes
 
 from tests.charts import tools
 from tests.e2e.release import VALUES, Release, kubectl
 from tests.e2e.wait import eventually
+from tests.support.process import REPOSITORY
 
-HOME: Final = "/tmp/prometheus"  # noqa: S108 - in the pod
-ANNOTATION: Final = "prometheus.io/"
-CONFIGURATION: Final = {
-    "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "2s"},
-    "rule_files": [f"{HOME}/rules.yaml"],
-    "scrape_configs": [{"job_name": "pods", "file_sd_configs": [{"files": [f"{HOME}/targets.json"]}]}],
+HOME: Final = "/tmp/monitoring"  # noqa: S108 - in the pod
+EVERY: Final = {"scrape_interval": "2s", "scrape_timeout": "2s"}
+RULES: Final = {"global": {"evaluation_interval": "2s"}, "rule_files": [f"{HOME}/rules.yaml"]}
+SCRAPING: Final = REPOSITORY / "k8s" / "monitoring" / "prometheus.yaml"
+PROGRAMS: Final = {
+    "prometheus": f"--config.file={HOME}/prometheus.yaml --storage.tsdb.path={HOME}/data "
+    "--web.listen-address=127.0.0.1:9090 --web.enable-remote-write-receiver",
+    "vmagent": f"-promscrape.config={HOME}/scraping.yaml -promscrape.kubernetesSDCheckInterval=1s "
+    "-promscrape.suppressDuplicateScrapeTargetErrors -httpListenAddr=127.0.0.1:8429 "
+    f"-remoteWrite.url=http://127.0.0.1:9090/api/v1/write -remoteWrite.tmpDataPath={HOME}/queue",
 }
+"""The options of each."""
+
+MAY_FIND_PODS: Final = {"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]}
 ASK: Final = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
 SECRETS_OF_A_RENDERING: Final = (
     "global.redis.existingSecret=any",
@@ -34,38 +44,38 @@ SECRETS_OF_A_RENDERING: Final = (
 
 
 class Prometheus:
-    """Debian's program, copied into a pod that the network policies know as monitoring."""
+    """Debian's programs, copied into a pod that the network policies know as monitoring."""
 
     def __init__(self, release: Release, namespace: str) -> None:
         self._release = release
+        _let_find_pods(release.namespace, namespace)
         self._pod = release.run_pod("prometheus", namespace)
 
     def start(self, directory: Path) -> None:
         """Give it what it needs, and wait until it answers."""
-        program = tools.find("prometheus")
-        (directory / "prometheus.yaml").write_text(yaml.safe_dump(CONFIGURATION))
-        (directory / "rules.yaml").write_text(yaml.safe_dump(_rules(self._release)))
-        self._run("mkdir", HOME)
-        self.discover()
-        for path in (Path(program), directory / "prometheus.yaml", directory / "rules.yaml"):
-            copy = [f"--namespace={self._pod.metadata.namespace}", str(path), f"prometheus:{HOME}/{path.name}"]
-            kubectl("cp", *copy)
-        options = f"--config.file={HOME}/prometheus.yaml --storage.tsdb.path={HOME}/data"
-        log = f">{HOME}/log 2>&1 </dev/null"
-        self._run("sh", "-c", f"setsid {HOME}/prometheus --web.listen-address=127.0.0.1:9090 {options} {log} &")
-        eventually(self._is_up, 60, lambda: self._run("tail", f"{HOME}/log"))
-
-    def discover(self) -> None:
-        """Tell it of the pods that there are now."""
-        file = f"{HOME}/targets.json"
-        self._run(
-            "sh", "-c", f'echo "$1" >{file}.new && mv {file}.new {file}', "sh", json.dumps(_targets(self._release))
-        )
+        scraping = yaml.safe_load(SCRAPING.read_text()) | {"global": EVERY}
+        for job in scraping["scrape_configs"]:
+            for discovery in job["kubernetes_sd_configs"]:
+                discovery["namespaces"] = {"names": [self._release.namespace]}
+        configurations = {"prometheus": RULES, "scraping": scraping, "rules": _rules(self._release)}
+        for name, content in configurations.items():
+            (directory / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        for program in PROGRAMS:
+            shutil.copy(tools.find(program), directory)
+        kubectl("cp", f"--namespace={self._pod.metadata.namespace}", str(directory), f"prometheus:{HOME}")
+        for program, options in PROGRAMS.items():
+            log = f">{HOME}/{program}.log 2>&1 </dev/null"
+            self._run("sh", "-c", f"setsid {HOME}/{program} {options} {log} &")
+        eventually(self._is_up, 60, self.log)
 
     def targets(self) -> dict[str, str]:
-        """The health of each target by the name of its pod: ``up``, or what is wrong."""
-        found = self._get("targets?state=active")["activeTargets"]
-        return {one["labels"]["pod"]: one["lastError"] or one["health"] for one in found}
+        """Whether each target was read at the last try, by the name of its pod: ``up`` or ``down``."""
+        found = self._get("query?query=up")["result"]
+        return {one["metric"]["pod"]: "up" if one["value"][1] == "1" else "down" for one in found}
+
+    def log(self) -> str:
+        """The last lines that the programs have logged."""
+        return self._run("sh", "-c", f"tail -n 20 {HOME}/*.log")
 
     def alerts(self) -> dict[str, str]:
         """State by name of the alerts whose condition holds: ``pending`` until it has held long enough."""
@@ -90,17 +100,14 @@ class Prometheus:
         return self._release.execute(self._pod, *command)
 
 
-def _targets(release: Release) -> list[dict[str, Any]]:
-    """Pods with the usual annotations. The job is named as a ServiceMonitor would, which the alerts expect."""
-    found = []
-    for pod in release.core.list_namespaced_pod(release.namespace).items:
-        asks = {key.removeprefix(ANNOTATION): value for key, value in (pod.metadata.annotations or {}).items()}
-        if asks.get("scrape") == "true" and pod.status.pod_ip and pod.metadata.deletion_timestamp is None:
-            job = "-".join(pod.metadata.labels[f"app.kubernetes.io/{key}"] for key in ("instance", "name"))
-            labels = {"namespace": release.namespace, "pod": pod.metadata.name, "job": job}
-            target = f"{pod.status.pod_ip}:{asks['port']}"
-            found.append({"targets": [target], "labels": labels | {"__metrics_path__": asks["path"]}})
-    return found
+def _let_find_pods(namespace: str, monitoring: str) -> None:
+    """Let the pods of one namespace ask for those of another: what monitoring usually may do everywhere."""
+    access: Any = kubernetes.RbacAuthorizationV1Api()
+    metadata = {"metadata": {"name": monitoring}}
+    subject = {"kind": "ServiceAccount", "name": "default", "namespace": monitoring}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": monitoring}
+    access.create_namespaced_role(namespace, metadata | MAY_FIND_PODS)
+    access.create_namespaced_role_binding(namespace, metadata | {"roleRef": role, "subjects": [subject]})
 
 
 def _rules(release: Release) -> dict[str, Any]:

@@ -24,6 +24,11 @@ WORKLOADS: Final = ("edge", "read-service", "write-service", "db-updater")
 VALUES: Final = REPOSITORY / "tests" / "e2e" / "values.yaml"
 
 
+def image_values() -> dict[str, Any]:
+    """Where the images to be tested are, as values of any of our charts."""
+    return {"global": {"image": {"registry": os.environ["REGISTRY"], "tag": os.environ["E2E_TAG"]}}}
+
+
 def load_configuration() -> None:
     """Use the cluster of KUBECONFIG. Raises if there is none."""
     config.load_kube_config()  # type: ignore[no-untyped-call]
@@ -53,13 +58,12 @@ class Release:
 
     def apply(self, action: str, settings: Mapping[str, Any] | None = None) -> None:
         """``helm install`` or ``helm upgrade`` with the values of the tests and these, and wait for it."""
-        image = {"registry": os.environ["REGISTRY"], "tag": os.environ["E2E_TAG"]}
         self.helm(
             action,
             self.name,
             str(self.charts / "twitter-clone"),
             f"--values={VALUES}",
-            f"--set-json=global.image={json.dumps(image)}",
+            f"--set-json={json.dumps(image_values())}",
             *(f"--set-json={key}={json.dumps(value)}" for key, value in (settings or {}).items()),
             "--wait",
             f"--timeout={READY_SECONDS_MAX:.0f}s",
@@ -77,7 +81,7 @@ class Release:
 
     def pod(self, chart: str) -> Any:
         """One of them that is ready."""
-        return next(pod for pod in self.pods(chart) if _is_ready(pod))
+        return next(pod for pod in self.pods(chart) if is_ready(pod))
 
     def wait_ready(self) -> None:
         """Wait until every workload has just the pods it should have, all ready and of the newest revision."""
@@ -125,7 +129,7 @@ class Release:
     def run_pod(self, name: str, namespace: str) -> Any:
         """Start a pod that does nothing, which is none of ours; wait until it runs."""
         self.core.create_namespaced_pod(namespace, idle_pod(name))
-        eventually(lambda: _is_ready(self.core.read_namespaced_pod(name, namespace)), READY_SECONDS_MAX, self.describe)
+        eventually(lambda: is_ready(self.core.read_namespaced_pod(name, namespace)), READY_SECONDS_MAX, self.describe)
         return self.core.read_namespaced_pod(name, namespace)
 
     # ---- when a test fails ----
@@ -169,7 +173,8 @@ def idle_pod(name: str) -> dict[str, Any]:
     }
 
 
-def _is_ready(pod: Any) -> bool:
+def is_ready(pod: Any) -> bool:
+    """Whether its readiness probe has passed."""
     conditions = pod.status.conditions or ()
     return any(condition.type == "Ready" and condition.status == "True" for condition in conditions)
 

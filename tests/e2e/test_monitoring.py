@@ -1,7 +1,7 @@
 """What a Prometheus in the monitoring namespace sees.
 
 Its traffic passes the network policies by networkPolicy.monitoring alone, which test_network_policies.py holds against
-other namespaces. Not shown: Prometheus' own discovery of pods, and an operator that makes it out of ServiceMonitors.
+other namespaces. Not shown: an operator that makes its configuration out of ServiceMonitors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ def test_every_pod_is_found_by_its_annotations_and_is_up(release: Release, prome
     """Each once, on its port of metrics; the edge and Redis have none."""
 
     def is_up() -> bool:
-        prometheus.discover()
         pods = [pod.metadata.name for chart in SCRAPED for pod in release.pods(chart)]
         return prometheus.targets() == dict.fromkeys(pods, "up")
 
@@ -27,6 +26,5 @@ def test_every_pod_is_found_by_its_annotations_and_is_up(release: Release, prome
 
 def test_nothing_alerts_where_all_is_well(release: Release, prometheus: Prometheus) -> None:
     """The rules meet the metrics they name: an owner, readers and writers are seen."""
-    prometheus.discover()
     missing = {"TwitterNoOwner", "TwitterServiceDown"}
     eventually(lambda: not missing & prometheus.alerts().keys(), 60, lambda: (prometheus.alerts(), release.describe()))

@@ -32,11 +32,9 @@ def test_the_owners_node_is_drained(release: Release, url: str, figures: Figures
         load.go_on(5 * REQUESTS_PER_SECOND)
         with drained(release, node):
             eventually(lambda: "node affinity" in _why_pending(release), 60, lambda: _why_pending(release))
-            prometheus.discover()
             eventually(lambda: "TwitterNoOwner" in prometheus.alerts(), 60, prometheus.alerts)
             load.wait_for_calm()  # without an owner
         release.wait_ready()
-        prometheus.discover()
         eventually(lambda: "TwitterNoOwner" not in prometheus.alerts(), 60, prometheus.alerts)
         load.wait_for_calm()
     check_only_writes_failed(load, figures)
