@@ -353,7 +353,7 @@ def _done(result: Result, kind: Kind) -> tuple[int, bool]:
     if result == "idempotency_mismatch":
         raise idempotency_mismatch()
     if isinstance(result, str):
-        raise not_found(kind)
+        raise not_found(Kind.USER if result == "actor_gone" else kind)
     return result, False
 
 

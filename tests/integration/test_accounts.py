@@ -166,6 +166,22 @@ def test_a_deleted_account_is_gone_from_every_answer(guarded: Guarded) -> None:
     assert guarded.read.get(f"/users/{bob.id}/home", headers=at).json() == []
 
 
+@pytest.mark.parametrize("route", NAMED)
+def test_nobody_acts_for_a_deleted_account(open_system: Guarded, route: str) -> None:
+    """Without a token either, through a writer that knew it: what it wrote would be seen by nobody."""
+    ada, bob = open_system.sign_up(), open_system.sign_up()
+    tweet = open_system.tweet(bob)
+    assert open_system.write.delete("/users/me", headers=ada.headers).status_code == 200
+    head = open_system.log.head()
+    body = (ROUTES[route] or {}) | {"user_id": ada.id}
+    answer = send(open_system, route, {}, tweet=tweet, other=bob.id, body=body)
+    if route == "DELETE /tweets/{tweet}":
+        assert refusal(answer) in {(404, "user_not_found"), (403, "not_the_author")}  # if a reader can say whose it is
+    else:
+        assert refusal(answer) == (404, "user_not_found")
+    assert open_system.log.head() == head
+
+
 def test_the_email_of_a_deleted_account_is_free_and_its_name_is_held(guarded: Guarded) -> None:
     """Nobody is taken for somebody who left a moment ago."""
     ada = guarded.sign_up()

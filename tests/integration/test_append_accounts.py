@@ -47,6 +47,11 @@ def tweet(user_id: int, token_position: int = LATE) -> AppendItem:
     return AppendItem(TweetCreated(user_id=user_id, content="x"), holder=TokenHolder(user_id, token_position))
 
 
+def unproven(user_id: int) -> AppendItem:
+    """A tweet by who is said to be this account."""
+    return AppendItem(TweetCreated(user_id=user_id, content="x"), actor_id=user_id)
+
+
 def update(user_id: int, email_hmac: str | None = None, password_hash: str | None = None) -> AppendItem:
     """A change of what an account keeps in confidence."""
     change = CredentialChange(email_hmac and f"{email_hmac}@example.org", email_hmac, password_hash)
@@ -96,15 +101,14 @@ def test_items_of_one_call_see_the_revocations_before_them(log: ScriptedLog) -> 
 def test_a_suspended_account_acts_neither_with_a_token_nor_without(log: ScriptedLog) -> None:
     """Until it is reinstated; and the tokens from before the suspension stay useless after that."""
     ada, bob = created(log), created(log, "bob", "h2")
-    unproven = AppendItem(TweetCreated(user_id=ada, content="x"), actor_id=ada)
     (position,) = call(log, AppendItem(UserSuspended(user_id=ada)))
     assert (stored(log, ada).suspended_position, stored(log, ada).revoked_position) == (position, position)
-    barred = [tweet(ada), tweet(ada, ada), unproven, update(ada, "h3"), delete(ada)]
+    barred = [tweet(ada), tweet(ada, ada), unproven(ada), update(ada, "h3"), delete(ada)]
     assert call(log, *barred) == ["account_suspended"] * len(barred)
     assert isinstance(call(log, tweet(bob))[0], int)
     call(log, AppendItem(UserReinstated(user_id=ada)))
     assert stored(log, ada).suspended_position == 0
-    with_old_token, with_new_token, without = call(log, tweet(ada, int(position) - 1), tweet(ada), unproven)
+    with_old_token, with_new_token, without = call(log, tweet(ada, int(position) - 1), tweet(ada), unproven(ada))
     assert (with_old_token, type(with_new_token), type(without)) == ("token_revoked", int, int)
 
 
@@ -116,6 +120,20 @@ def test_items_of_one_call_see_the_suspensions_before_them(log: ScriptedLog) -> 
     assert [type(result) for result in results] == [int, int, str, int, int]
     end = AppendItem(AccountDeleted(user_id=ada))
     assert call(log, suspend, end, tweet(ada), suspend)[2:] == ["token_revoked", "not_found"]
+
+
+def test_nothing_is_appended_for_an_account_that_is_gone(log: ScriptedLog) -> None:
+    """Without a token either, in the call of its deletion and after it: nobody would ever see it."""
+    ada = created(log)
+    before, _, after = call(log, unproven(ada), delete(ada), unproven(ada))
+    assert (type(before), after) == (int, "actor_gone")
+    assert call(log, unproven(ada)) == ["actor_gone"]
+
+
+def test_who_is_created_in_a_call_acts_in_it(log: ScriptedLog) -> None:
+    """An account with an id that was known before."""
+    item = AppendItem(UserCreated(username="ada", id=7), credential=CredentialClaim("a@b.c", "h1", "hash"))
+    assert [type(result) for result in call(log, item, unproven(7), tweet(7))] == [int, int, int]
 
 
 def test_a_new_password_revokes_and_a_new_email_does_not(log: ScriptedLog) -> None:

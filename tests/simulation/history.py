@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from services.common import keys, projection
-from services.common.events import AccountDeleted, EpochStarted
+from services.common.events import AccountDeleted, EpochStarted, TweetCreated
 from services.common.log.append import SCRIPT, AppendItem
 from services.common.log.entry import Entry, parse
 from services.common.log.scripts import load
@@ -208,6 +208,7 @@ class History:
         node = self._schedule.owner
         final = [entry for entries in node.volume.archive.read() for entry in entries]
         self._check_chain(final)
+        self._check_actors(final)
         held = {entry.position: entry for entry in final}
         discarded = self._discarded()
         for write in self.writes:
@@ -230,6 +231,15 @@ class History:
             position = entry.position
         if position != self._schedule.owner.owner.position:
             self._fail(f"the archive ends at {position}, the owner is at {self._schedule.owner.owner.position}")
+
+    def _check_actors(self, final: list[Entry]) -> None:
+        """Nothing was written for somebody who had left: it would be acknowledged, and never seen."""
+        gone = set()
+        for entry in final:
+            if entry.name == AccountDeleted.name:
+                gone.add(json.loads(entry.payload)["user_id"])
+            elif entry.name == TweetCreated.name and json.loads(entry.payload)["user_id"] in gone:
+                self._fail(f"{entry} is of an account that was deleted before it")
 
     def _discarded(self) -> set[tuple[int, str]]:
         lines = [

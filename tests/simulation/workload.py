@@ -124,7 +124,9 @@ class Workload:
             credential = CredentialClaim(f"{name}@example.com", f"hmac-{name}", "hash")
         if isinstance(event, UserUpdated) and self._random.random() < 0.5:
             change = CredentialChange(password_hash=f"hash {number}")
-        item = AppendItem(event, target=target, credential=credential, change=change, claim=claim)
+        item = AppendItem(
+            event, target=target, credential=credential, change=change, actor_id=_actor(event), claim=claim
+        )
         write = Write(number, item, events.encode(event), is_unique=isinstance(event, TweetCreated | UserUpdated))
         self._schedule.history.writes.append(write)
         self._open += 1
@@ -230,3 +232,14 @@ class Workload:
             is_equal = json.loads(answer.body) == json.loads(msgspec.json.encode(found.value))
         if not is_equal:
             raise Violation(f"{node.process.name} serves {answer.body!r} at {node.position}: it is {found.value}")
+
+
+def _actor(event: Event) -> int:
+    """Who is said to act, without a token; 0 for nobody."""
+    match event:
+        case TweetCreated() | TweetLiked():
+            return event.user_id or 0
+        case UserFollowed():
+            return event.follower_id
+        case _:
+            return 0

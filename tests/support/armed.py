@@ -1,7 +1,8 @@
 """``python -m tests.support.armed LABEL ACTIONS MODULE``: a service in which a fault point is armed.
 
 Each time the process is at the label the next of ACTIONS is done, with commas between them: ``crash`` (kill -9),
-``raise`` (an I/O error) or ``delay``; then nothing more. Each is noted in the file ``armed`` in the working directory.
+``raise`` (an I/O error) or ``delay``; then nothing more. Each is noted in the file ``armed`` in the working directory, and
+a process that is started again goes on after the last one.
 """
 
 from __future__ import annotations
@@ -23,10 +24,16 @@ DELAY_SECONDS: Final = 0.3
 NOTES: Final = "armed"
 
 
+def struck_in(directory: Path) -> list[str]:
+    """What was done at the label so far, by a process that works in this directory."""
+    notes = directory / NOTES
+    return notes.read_text(encoding="utf-8").split() if notes.exists() else []
+
+
 def main() -> None:
     """Arm the fault point and run the service."""
     _, label, actions, module = sys.argv
-    waiting = deque(actions.split(","))
+    waiting = deque(actions.split(",")[len(struck_in(Path())) :])
     lock = Lock()
 
     def strike(reached: str) -> None:

@@ -55,6 +55,8 @@ class World:
     tweets: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=RECENT_TWEETS))
     acknowledged: int = 0
     unknown: int = 0
+    writes_ended: int = 0
+    """Sent writes whose clients wait no more, whatever they were told."""
     write_acknowledged_at: float = 0.0
     """When the newest write was sent that has been acknowledged."""
     tokens: dict[int, str] = field(default_factory=dict)
@@ -151,6 +153,7 @@ class Client:
         self._count += 1
         self._world.acknowledged += outcome == "ok"
         self._world.unknown += outcome == "unknown"
+        self._world.writes_ended += 1
         operation = Operation(
             client=self._name,
             process=process if process == server.process else "",
@@ -185,8 +188,7 @@ class Client:
             return Wanted("tweet_deleted", "DELETE", f"/tweets/{tweet_id}", body, target=tweet_id, user=author)
         if roll < 0.70:
             return self._reaction(tweet_id, user.id)
-        # Without tokens, who deletes an account races with everybody who acts for it: see docs/durability.md.
-        if roll < 0.995 or not self._needs_tokens:
+        if roll < 0.995 or not user.token:
             return self._following(user.id, chance.choice(world.users).id)
         return Wanted("account_deleted", "DELETE", "/users/me", user=user.id, token=user.token)
 

@@ -31,6 +31,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
 
 CLIENTS = 8
 FEW = 5
+WRITES_WITHOUT_REDIS = 3 * CLIENTS
+"""So many that some of them were sent when Redis was gone: a client has one at a time on its way."""
 SEED = 20261122
 PATIENCE_SECONDS = 120.0
 
@@ -75,6 +77,13 @@ class Trial:
         enough = self.world.acknowledged + operations
         async with asyncio.timeout(PATIENCE_SECONDS):
             while self.world.acknowledged < enough:
+                await asyncio.sleep(0.01)
+
+    async def until_told(self, writes: int) -> None:
+        """Wait until clients were told, or have given up to hear, what became of so many more writes."""
+        enough = self.world.writes_ended + writes
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while self.world.writes_ended < enough:
                 await asyncio.sleep(0.01)
 
     async def kill(self, part: Part) -> None:
@@ -128,12 +137,12 @@ async def answers_lost(trial: Trial) -> None:
 
 
 async def redis_killed(trial: Trial) -> None:
-    """Redis is killed under load, and comes back."""
+    """Redis is killed under load, and comes back when clients were told what became of writes while it was away."""
     trial.begin()
     for _ in range(3):
         await trial.go_on(50)
         trial.redis.kill()
-        await asyncio.sleep(0.2)
+        await trial.until_told(WRITES_WITHOUT_REDIS)
         await asyncio.to_thread(trial.redis.start)
     await trial.go_on(50)
     await trial.end()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pytest
 
 from services.db_updater.applier import Step
-from tests.support.armed import NOTES
+from tests.support.armed import NOTES, struck_in
 from tests.support.process import REPOSITORY
 from tests.torture.arena import Arena, Part, arena
 from tests.torture.checker import check
@@ -46,7 +46,7 @@ SCENARIOS = {
     "trim:before": Scenario("owner"),
     "snapshot:copied": Scenario("owner", needs_new_reader=True),
     "snapshot:after_rename": Scenario("owner", needs_new_reader=True),
-    "snapshot:received": Scenario("reader-2"),
+    "snapshot:received": Scenario("reader-2", needs_new_reader=True),
     "backup:before_rename": Scenario("owner"),
     "backup:after_rename": Scenario("owner"),
     "replica:before_commit": Scenario("reader-2"),
@@ -141,7 +141,7 @@ async def until_struck(ground: Arena, part: Part, scenario: Scenario) -> None:
     """Wait until it has done everything and crashed."""
     reader = ground.readers[-1]
     for number, _ in enumerate(scenario.actions.split(","), 1):
-        if scenario.needs_new_reader:
+        if scenario.needs_new_reader and len(struck(part)) < number:
             await asyncio.to_thread(reader.program.kill)
             reader.start()
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -152,5 +152,4 @@ async def until_struck(ground: Arena, part: Part, scenario: Scenario) -> None:
 
 def struck(part: Part) -> list[str]:
     """What it has done at its label so far."""
-    notes = part.program.directory / NOTES
-    return notes.read_text().split() if notes.exists() else []
+    return struck_in(part.program.directory)

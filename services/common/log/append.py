@@ -55,7 +55,7 @@ class Repeated:
 
 Result = int | Repeated | str
 """The position of the entry, or why there is none: already Repeated, username_taken, email_taken, id_taken, not_found,
-token_revoked, account_suspended, idempotency_mismatch, owner_outdated, log_full."""
+token_revoked, account_suspended, actor_gone, idempotency_mismatch, owner_outdated, log_full."""
 
 Argument = bytes | str | int
 
@@ -101,7 +101,7 @@ class TokenHolder:
 
 
 _UNPROVEN: Final = -1
-"""In place of a token's position: somebody is said to act, and need only not be suspended."""
+"""In place of a token's position: somebody is said to act, and need only be there and not be suspended."""
 
 
 @dataclass(frozen=True, slots=True)

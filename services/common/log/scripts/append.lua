@@ -102,14 +102,16 @@ local function is_gone(user)
   return deleted[user] or redis.call('EXISTS', credentials .. user) == 0
 end
 
--- Why this account may not act, or not with a token of this position (-1: without one); nil if it may.
+-- Why this account may not act, or not with a token of this position (-1: without one); nil if it may. Nothing is
+-- appended for an account that is gone: nobody would ever see it.
 local function why_barred(actor, token_position)
   local held = redis.call('HMGET', credentials .. actor, 'revoked_position', 'suspended_position')
   local is_suspended = suspended[actor]
   if is_suspended == nil then is_suspended = tonumber(held[2] or '0') > 0 end
   if is_suspended and not deleted[actor] then return 'account_suspended' end
-  if token_position < 0 then return nil end
-  if token_position < (revoked[actor] or tonumber(held[1] or '0')) or is_gone(actor) then return 'token_revoked' end
+  local has_left = is_gone(actor) and not claimed[credentials .. actor]
+  if token_position < 0 then return has_left and 'actor_gone' or nil end
+  if token_position < (revoked[actor] or tonumber(held[1] or '0')) or has_left then return 'token_revoked' end
 end
 
 local function hour_of(position)
@@ -185,7 +187,8 @@ for item_number = 1, tonumber(ARGV[9]) do
     item.scope, item.fingerprint = string.sub(item.claim, 1, SCOPE_BYTES), string.sub(item.claim, SCOPE_BYTES + 1)
     why = repetition(item) or why
   end
-  if actor ~= '0' then why = why_barred(actor, token_position) or why end
+  local bar = actor ~= '0' and why_barred(actor, token_position)
+  if bar and not (bar == 'actor_gone' and why) then why = bar end
   -- An owner that does not know this type would stop before it (HAZARDS 5).
   if not why and tonumber(item.version) > tonumber(state[5] or '1') then why = 'owner_outdated' end
   if is_full and not why then why = 'log_full' end
