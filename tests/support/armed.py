@@ -1,8 +1,8 @@
 """``python -m tests.support.armed LABEL ACTIONS MODULE``: a service in which a fault point is armed.
 
 Each time the process is at the label the next of ACTIONS is done, with commas between them: ``crash`` (kill -9),
-``raise`` (an I/O error) or ``delay``; then nothing more. Each is noted in the file ``armed`` in the working directory, and
-a process that is started again goes on after the last one.
+``raise`` (an I/O error) or ``delay``; then nothing more. Each is noted in the file ``armed`` in the working directory,
+and a process that is started again goes on after the last one.
 """
 
 from __future__ import annotations
