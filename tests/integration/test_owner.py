@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
@@ -21,7 +22,8 @@ from services.common.events import AccountDeleted, DeadLetterReplayed, Event, Us
 from services.common.log.append import AppendItem, CredentialChange
 from services.common.log.client import EventLog
 from services.common.projection import create_tables
-from services.db_updater.applier import Step
+from services.db_updater.applier import Applier, Step
+from services.db_updater.metrics import OwnerMetrics
 from tests.support.limits import files_limited_to
 from tests.support.owner import (
     append,
@@ -264,6 +266,23 @@ def test_owner_whose_fence_was_passed_applies_nothing(tmp_path: Path, redis_serv
         append(log, user("ada"))
         assert isinstance(owner.wait_until_failed(), FenceLost)
         assert owner.volume.applied.position == before
+
+
+def test_what_was_read_before_the_fence_was_passed_is_not_applied_after_it(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog
+) -> None:
+    """Two owners (HAZARDS 15): the first has read a batch when the second takes over."""
+    ada, before = started(tmp_path, log, redis_server)
+    append(log, tweet(ada))
+    with closing(open_volume(tmp_path)) as volume:
+        applier = Applier(volume, log, OwnerMetrics(CollectorRegistry()), at=lambda _step: None)
+        applier.take_ownership(0)
+        entries = log.read(volume.applied.position)
+        log.raise_fence(0)
+        with pytest.raises(FenceLost):
+            applier.apply(entries)
+        assert volume.applied.position == before
+    assert archived(tmp_path)[-1].position == before
 
 
 def test_idle_owner_notices_that_its_fence_was_passed(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:

@@ -173,6 +173,8 @@ def _check_acknowledged(
         is_there = entry is not None and subject_of(entry) == request.subject
         if is_there and position not in pinned:
             pinned[position] = request
+            if request.subject[0] == "tweet_created" and position not in model.authors:
+                yield Violation("lost", f"{request.subject}: acknowledged at {position}, and never shown to anybody")
         elif not _was_gone(request, position, model):
             other = pinned[position].subject if is_there else entry
             yield Violation("lost", f"{request.subject}: acknowledged at {position}, where the log has {other}")
