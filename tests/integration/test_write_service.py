@@ -20,6 +20,7 @@ from services.write.app import create_app
 from services.write.existence import CONNECTIONS_MAX
 from services.write.settings import WriteSettings
 from tests.support.faulty_network import Fault, FaultyNetwork
+from tests.support.owner import user
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.stub_reader import StubReader
@@ -105,6 +106,12 @@ async def create_user(write: httpx.AsyncClient, username: str = "ada") -> int:
     answer = await write.post("/users", json={"username": username, "email": f"{username}@example.org"})
     assert answer.status_code == 201, answer.text
     return int(answer.json()["id"])
+
+
+def user_of_another_writer(log: EventLog) -> int:
+    """The id of a user whom the log knows, and this writer does not."""
+    (result,) = log.append([user("eve")]).results
+    return int(result)
 
 
 async def create_tweet(write: httpx.AsyncClient, user_id: int) -> int:
@@ -368,9 +375,11 @@ async def test_many_likes_of_one_unknown_tweet_ask_the_reader_once(
     assert reader.requests == [f"/tweets/{head - 1}"]
 
 
-async def test_the_author_comes_from_the_read_service(write: httpx.AsyncClient, reader: StubReader) -> None:
+async def test_the_author_comes_from_the_read_service(
+    write: httpx.AsyncClient, reader: StubReader, event_log: EventLog
+) -> None:
     """Asked once for several tweets in a few seconds."""
-    user_id = await create_user(write) - 1
+    user_id = user_of_another_writer(event_log)
     reader.views[f"/users/{user_id}"] = view_of(user_id)
     for _ in range(3):
         answer = await write.post("/tweets", json={"content": "hello", "user_id": user_id})
@@ -378,9 +387,11 @@ async def test_the_author_comes_from_the_read_service(write: httpx.AsyncClient, 
     assert reader.requests == [f"/users/{user_id}"]
 
 
-async def test_a_reader_that_has_stalled_is_asked_again(write: httpx.AsyncClient, reader: StubReader) -> None:
+async def test_a_reader_that_has_stalled_is_asked_again(
+    write: httpx.AsyncClient, reader: StubReader, event_log: EventLog
+) -> None:
     """More questions at once than there are connections, none of them answered; later ones are."""
-    user_id = await create_user(write) - 1
+    user_id = user_of_another_writer(event_log)
     reader.is_mute = True
     likes = (write.post(f"/tweets/{user_id - number}/like") for number in range(2 * CONNECTIONS_MAX))
     assert {answer.status_code for answer in await asyncio.gather(*likes)} == {200}
@@ -397,7 +408,7 @@ async def test_a_tweet_is_written_even_when_nobody_can_show_its_author(
     write: httpx.AsyncClient, reader: StubReader, event_log: EventLog, redis_server: RedisServer
 ) -> None:
     """Durable before pretty: ``user`` is null, and nothing is written through."""
-    user_id = await create_user(write) - 1
+    user_id = user_of_another_writer(event_log)
     reader.is_mute = True
     before = time.monotonic()
     answer = await write.post("/tweets", json={"content": "hello", "user_id": user_id})
