@@ -31,7 +31,8 @@ from services.db_updater.retention import trim_position
 from services.db_updater.volume import Volume, raise_unless_it_passes
 
 NAME: Final = "db-updater"
-BATCH_ENTRIES_MAX: Final = 1000
+BATCH_ENTRIES_MAX: Final = 5000
+"""Only one that catches up finds so many; a page of an index that several of them change is written once (ADR 31)."""
 MAINTENANCE_INTERVAL_SECONDS: Final = 1.0
 PAUSE_SECONDS_MIN: Final = 0.1
 PAUSE_SECONDS_MAX: Final = 5.0

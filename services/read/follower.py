@@ -41,7 +41,8 @@ from services.read.metrics import ReadMetrics
 from services.read.store import Backing
 
 NAME: Final = "read"
-BATCH_ENTRIES_MAX: Final = 1000
+BATCH_ENTRIES_MAX: Final = 5000
+"""As the owner's (ADR 31)."""
 PAUSE_SECONDS_MIN: Final = 0.1
 PAUSE_SECONDS_MAX: Final = 2.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from services.common.ids import position_from_entry_id
@@ -33,15 +34,18 @@ def parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     A record that append.lua did not write may lack fields: without a type or version it becomes a dead letter;
     without ``prev`` (-1 here) no follower passes it, because nobody can say what came before it.
     """
+    prev, version = fields.get(b"p", b""), fields.get(b"v", b"")
     return Entry(
-        position=position_from_entry_id(entry_id.decode()),
-        prev=_integer(fields.get(b"p"), otherwise=-1),
-        name=fields.get(b"e", b"").decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}"),
-        version=_integer(fields.get(b"v"), otherwise=0),
-        payload=fields.get(b"d", b""),
-        claim=fields.get(b"i", b""),
+        position_from_entry_id(entry_id.decode()),
+        int(prev) if prev.isdigit() else -1,
+        _name(fields.get(b"e", b"")),
+        int(version) if version.isdigit() else 0,
+        fields.get(b"d", b""),
+        fields.get(b"i", b""),
     )
 
 
-def _integer(text: bytes | None, otherwise: int) -> int:
-    return int(text) if text is not None and text.isdigit() else otherwise
+@lru_cache(maxsize=64)
+def _name(text: bytes) -> str:
+    """There are few, and most entries have one of five."""
+    return text.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -28,7 +28,7 @@ from services.common.projection.deletion import delete_account
 from services.common.projection.handlers import HANDLERS, WANTS, DeadLettered, Ignored
 from services.common.projection.rows import Rows, Wanted
 
-_ALONE: Final = (AccountDeleted, DeadLetterReplayed, DeadLetterDropped)
+_ALONE: Final = frozenset({AccountDeleted, DeadLetterReplayed, DeadLetterDropped})
 """What is applied by the database, between the entries before it and those after it; a batch is applied in parts."""
 
 
@@ -71,7 +71,7 @@ def apply(connection: Connection, entries: Sequence[Entry]) -> AppliedBatch:
     """
     pairs = [(entry, decoded(entry)) for entry in entries]
     batch = AppliedBatch(position=entries[-1].position, entries=len(entries))
-    for is_alone, part in groupby(pairs, lambda each: isinstance(each[1], _ALONE)):
+    for is_alone, part in groupby(pairs, _is_alone):
         if is_alone:
             for _, event in part:
                 _apply_alone(connection, batch, event)
@@ -81,6 +81,10 @@ def apply(connection: Connection, entries: Sequence[Entry]) -> AppliedBatch:
     return batch
 
 
+def _is_alone(pair: tuple[Entry, Event | Malformed]) -> bool:
+    return type(pair[1]) in _ALONE
+
+
 def _apply_part(connection: Connection, batch: AppliedBatch, part: list[tuple[Entry, Event | Malformed]]) -> None:
     wanted = Wanted()
     for entry, event in part:
@@ -88,7 +92,15 @@ def _apply_part(connection: Connection, batch: AppliedBatch, part: list[tuple[En
             WANTS[event.name](wanted, event, entry.position)
     rows = Rows(connection, wanted)
     for entry, event in part:
-        _apply_one(rows, batch, entry, event)
+        try:
+            if isinstance(event, Malformed):
+                raise DeadLettered(event.reason)
+            HANDLERS[event.name](rows, event, entry.position)
+        except Ignored as ignored:
+            batch.ignored[ignored.reason] += 1
+        except DeadLettered as refused:
+            _refuse(rows, batch, entry, refused.reason)
+    batch.by_type.update(event.name if isinstance(event, Event) else "malformed" for _, event in part)
     rows.write(connection)
     _summarise(rows, batch)
 
@@ -113,7 +125,7 @@ def _replay_dead_letter(connection: Connection, batch: AppliedBatch, event: Dead
     replayed = decoded(entry)
     if entry.name == UserCreated.name:
         replayed = Malformed("given_back")  # the name, the e-mail and the credentials: somebody else may have them
-    if isinstance(replayed, _ALONE):
+    if type(replayed) in _ALONE:
         _apply_alone(connection, batch, replayed)
     else:
         _apply_part(connection, batch, [(entry, replayed)])
@@ -147,25 +159,17 @@ def decoded(entry: Entry) -> Event | Malformed:
         return malformed
 
 
-def _apply_one(rows: Rows, batch: AppliedBatch, entry: Entry, event: Event | Malformed) -> None:
-    batch.by_type[event.name if isinstance(event, Event) else "malformed"] += 1
-    try:
-        if isinstance(event, Malformed):
-            raise DeadLettered(event.reason)
-        HANDLERS[event.name](rows, event, entry.position)
-    except Ignored as ignored:
-        batch.ignored[ignored.reason] += 1
-    except DeadLettered as refused:
-        batch.dead_letters.append((entry, refused.reason))
-        rows.dead_letters.append(
-            {
-                "position": entry.position,
-                "name": entry.name,
-                "version": entry.version,
-                "payload": entry.payload,
-                "reason": refused.reason,
-            }
-        )
+def _refuse(rows: Rows, batch: AppliedBatch, entry: Entry, reason: str) -> None:
+    batch.dead_letters.append((entry, reason))
+    rows.dead_letters.append(
+        {
+            "position": entry.position,
+            "name": entry.name,
+            "version": entry.version,
+            "payload": entry.payload,
+            "reason": reason,
+        }
+    )
 
 
 def _summarise(rows: Rows, batch: AppliedBatch) -> None:
@@ -173,7 +177,7 @@ def _summarise(rows: Rows, batch: AppliedBatch) -> None:
     tweets = rows.tweets.added | rows.tweets.changed
     touched.tweets |= tweets
     touched.users |= rows.users.added | rows.users.changed
-    touched.authors |= {rows.tweets.by_id[tweet_id]["user_id"] for tweet_id in tweets}
+    touched.authors |= {rows.tweets.by_id[tweet_id].user_id for tweet_id in tweets}
     touched.users_created |= rows.users.added
 
 

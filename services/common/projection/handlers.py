@@ -22,7 +22,7 @@ from services.common.events import (
     UserUnfollowed,
     UserUpdated,
 )
-from services.common.projection.rows import PairRows, Rows, Values, Wanted
+from services.common.projection.rows import Pair, PairRows, Rows, TweetRow, UserRow, Wanted
 
 Reaction = TweetLiked | TweetUnliked | TweetRetweeted | TweetUnretweeted
 
@@ -54,18 +54,7 @@ def _create_user(rows: Rows, event: UserCreated, position: int) -> None:
     if name in rows.names:
         raise DeadLettered("username_taken")
     rows.names.add(name)
-    rows.users.add(
-        {
-            "id": user_id,
-            "username": event.username,
-            "username_lower": name,
-            "display_name": "",
-            "bio": "",
-            "followers_count": 0,
-            "following_count": 0,
-            "position": position,
-        }
-    )
+    rows.users.add(UserRow(user_id, username=event.username, username_lower=name, position=position))
 
 
 def _update_user(rows: Rows, event: UserUpdated, _position: int) -> None:
@@ -87,18 +76,14 @@ def _create_tweet(rows: Rows, event: TweetCreated, position: int) -> None:
     if in_reply_to_id is not None:
         rows.tweets.count(in_reply_to_id, "reply_count", +1)
     rows.tweets.add(
-        {
-            "id": tweet_id,
-            "user_id": event.user_id,
-            "content": event.content,
-            "likes": 0,
-            "retweets": 0,
-            "reply_count": 0,
-            "in_reply_to_id": in_reply_to_id,
-            "quote_of_id": _known_tweet(rows, event.quote_of_id),
-            "deleted": False,
-            "position": position,
-        }
+        TweetRow(
+            tweet_id,
+            event.user_id,
+            in_reply_to_id=in_reply_to_id,
+            content=event.content,
+            quote_of_id=_known_tweet(rows, event.quote_of_id),
+            position=position,
+        )
     )
 
 
@@ -109,11 +94,11 @@ def _known_tweet(rows: Rows, tweet_id: int | None) -> int | None:
 
 def _delete_tweet(rows: Rows, event: TweetDeleted, _position: int) -> None:
     tweet = _require_tweet(rows, event.tweet_id)
-    if tweet["user_id"] != event.user_id:
+    if tweet.user_id != event.user_id:
         raise Ignored("not_the_author")
     rows.bury_tweet(event.tweet_id)
-    if tweet["in_reply_to_id"] is not None:
-        rows.tweets.count(tweet["in_reply_to_id"], "reply_count", -1)
+    if tweet.in_reply_to_id is not None:
+        rows.tweets.count(tweet.in_reply_to_id, "reply_count", -1)
 
 
 def _like(rows: Rows, event: TweetLiked, position: int) -> None:
@@ -181,9 +166,9 @@ def _require_user(rows: Rows, user_id: int) -> None:
         raise Ignored("no_such_user")
 
 
-def _require_tweet(rows: Rows, tweet_id: int) -> Values:
+def _require_tweet(rows: Rows, tweet_id: int) -> TweetRow:
     tweet = rows.tweets.by_id.get(tweet_id)
-    if tweet is None or tweet["deleted"]:
+    if tweet is None or tweet.deleted:
         raise Ignored("no_such_tweet")
     return tweet
 
@@ -193,8 +178,9 @@ def _reaction_key(event: Reaction, position: int) -> tuple[int, int]:
     return (event.tweet_id, event.user_id if event.user_id is not None else position)
 
 
-def _want_user(wanted: Wanted, event: UserCreated, position: int) -> None:
-    wanted.users.add(event.id or position)
+def _want_user(wanted: Wanted, event: UserCreated, _position: int) -> None:
+    if event.id is not None:
+        wanted.users.add(event.id)
     wanted.names.add(event.username.lower())
 
 
@@ -202,9 +188,10 @@ def _want_updated(wanted: Wanted, event: UserUpdated, _position: int) -> None:
     wanted.users.add(event.user_id)
 
 
-def _want_tweet(wanted: Wanted, event: TweetCreated, position: int) -> None:
-    wanted.tweets.add(event.id or position)
-    wanted.tweets.update(tweet_id for tweet_id in (event.in_reply_to_id, event.quote_of_id) if tweet_id is not None)
+def _want_tweet(wanted: Wanted, event: TweetCreated, _position: int) -> None:
+    for tweet_id in (event.id, event.in_reply_to_id, event.quote_of_id):
+        if tweet_id is not None:
+            wanted.tweets.add(tweet_id)
     wanted.users.add(event.user_id)
 
 
@@ -213,20 +200,19 @@ def _want_deleted(wanted: Wanted, event: TweetDeleted, _position: int) -> None:
     wanted.parents_of.add(event.tweet_id)
 
 
-def _want_like(wanted: Wanted, event: TweetLiked | TweetUnliked, position: int) -> None:
-    _want_reacting(wanted, event)
-    wanted.likes.add(_reaction_key(event, position))
+def _want_like(wanted: Wanted, event: TweetLiked | TweetUnliked, _position: int) -> None:
+    _want_reaction(wanted, event, wanted.likes)
 
 
-def _want_retweet(wanted: Wanted, event: TweetRetweeted | TweetUnretweeted, position: int) -> None:
-    _want_reacting(wanted, event)
-    wanted.retweets.add(_reaction_key(event, position))
+def _want_retweet(wanted: Wanted, event: TweetRetweeted | TweetUnretweeted, _position: int) -> None:
+    _want_reaction(wanted, event, wanted.retweets)
 
 
-def _want_reacting(wanted: Wanted, event: Reaction) -> None:
+def _want_reaction(wanted: Wanted, event: Reaction, pairs: set[Pair]) -> None:
     wanted.tweets.add(event.tweet_id)
     if event.user_id is not None:
         wanted.users.add(event.user_id)
+        pairs.add((event.tweet_id, event.user_id))
 
 
 def _want_follow(wanted: Wanted, event: UserFollowed | UserUnfollowed, _position: int) -> None:

@@ -26,7 +26,7 @@ from services.common.events import (
 from services.common.log.entry import Entry
 from services.common.models import Tweet
 from services.common.projection.apply import Touched, decoded
-from services.common.projection.rows import chunks
+from services.common.projection.statements import chunks
 
 
 def touched_by(connection: Connection, entries: Sequence[Entry]) -> Touched | None:
