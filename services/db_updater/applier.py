@@ -20,6 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from typing import Final
 
 import structlog
 
@@ -40,6 +41,9 @@ from services.db_updater.private import accounts_in, usernames_in
 from services.db_updater.volume import Volume
 
 _logger = structlog.get_logger()
+
+_CHANGES_CREDENTIALS: Final = (UserCreated, UserUpdated, TokensRevoked, UserSuspended, UserReinstated)
+_ABOUT_ACCOUNTS: Final = frozenset(event.name for event in (*_CHANGES_CREDENTIALS, AccountDeleted))
 
 
 class Step(StrEnum):
@@ -146,11 +150,12 @@ class Applier:
         private = self._volume.private
         up_to_position = entries[-1].position
         entries = [*entries, *self._volume.replayed(entries)]
-        kept = accounts_in(entries, UserCreated, UserUpdated, TokensRevoked, UserSuspended, UserReinstated)
+        private.answers.save(entries)
+        entries = [entry for entry in entries if entry.name in _ABOUT_ACCOUNTS]
+        kept = accounts_in(entries, *_CHANGES_CREDENTIALS)
         deleted = accounts_in(entries, AccountDeleted)
         private.hold_names(self._names_of_deleted(entries))
         private.forget(deleted)
-        private.answers.save(entries)
         if kept:
             found, known = self._log.credentials(kept), private.credentials(kept)
             private.save({user: it for user, it in found.items() if it.position <= up_to_position or user not in known})

@@ -82,6 +82,11 @@ def answer_to(service: Small, request: bytes) -> bytes:
         return answer
 
 
+def test_what_is_there_at_the_start_is_not_looked_through_for_garbage(small: Small) -> None:
+    """The modules and the app are most of the objects; to look through them all stalls every request meanwhile."""
+    assert small.http.get("/frozen").json() > 50_000
+
+
 def test_sigterm_turns_readiness_off_and_lets_requests_finish_before_the_lifespan_closes(own: Small) -> None:
     """The request in flight sees its own process not ready; nothing it uses is closed under it; the exit is clean."""
     own.start()

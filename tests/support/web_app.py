@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -117,6 +118,10 @@ def _add_notes(app: FastAPI) -> None:
     @app.get("/client", include_in_schema=False)
     async def client(request: Request) -> dict[str, str]:
         return {"address": client_address(request.scope)}
+
+    @app.get("/frozen", include_in_schema=False)
+    async def frozen() -> int:
+        return gc.get_freeze_count()
 
     @app.delete("/notes")
     async def drop_notes() -> Response:
