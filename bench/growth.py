@@ -26,13 +26,13 @@ from bench.backlog import Backlog, append
 from bench.cgroup import limited
 from bench.command import society_of
 from bench.data import STEP, chunks
-from bench.machine import LOAD_CORE, describe, pin
+from bench.machine import LOAD_CORE, describe
 from bench.results import Figure, Results, Series
 from bench.rounds import Scale
 from bench.scenarios import applying, size
 from bench.scenarios.context import Context
 from bench.scenarios.writing import tweets
-from bench.system import START_SECONDS_MAX, BenchSystem
+from bench.system import BenchSystem
 from bench.wrk import Requests
 
 TWEETS: Final = (10_000, 100_000, 1_000_000)
@@ -124,14 +124,7 @@ def by_readers(context: Context) -> list[Series]:
     requests = Requests("/tweets/", system.society.tweet_id(0), STEP, min(1000, system.society.tweets))
     points: Points = []
     with ExitStack() as opened:
-        others = [system.new_reader(f"reader-{number}") for number in range(2, READERS + 1)]
-        for reader in others:
-            opened.callback(reader.close)
-            reader.start()
-            pin(reader.pid, LOAD_CORE)
-            reader.wait_ready(START_SECONDS_MAX)
-        every = [system.reader, *others]
-        opened.enter_context(system.measured(*every))
+        every = opened.enter_context(size.measured_readers(system, READERS))
         for reader in every:
             wrk.warm_up(reader.url, requests, seconds=scale.warm_up_seconds, connections=16)
             opened.enter_context(limited(reader.pid, READER_SHARE))

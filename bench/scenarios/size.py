@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from bench import usage, wrk
@@ -13,7 +14,7 @@ from bench.machine import LOAD_CORE, SERVER_CORE, pin
 from bench.results import Figure, at_least, at_most, measured_figure, ratio_figure
 from bench.scenarios.context import Context
 from bench.scenarios.writing import tweets
-from bench.system import START_SECONDS_MAX
+from bench.system import START_SECONDS_MAX, BenchSystem
 from bench.wrk import Requests
 from tests.support.process import ServiceProcess
 
@@ -59,14 +60,7 @@ def readers(context: Context) -> list[Figure]:
     system, scale = context.system, context.scale.few
     requests = Requests("/tweets/", system.society.tweet_id(0), STEP, min(1000, system.society.tweets))
     with ExitStack() as opened:
-        others = [system.new_reader(f"reader-{number}") for number in range(2, READERS + 1)]
-        for reader in others:
-            opened.callback(reader.close)
-            reader.start()
-            pin(reader.pid, LOAD_CORE)
-            reader.wait_ready(START_SECONDS_MAX)
-        every = [system.reader, *others]
-        opened.enter_context(system.measured(*every))
+        every = opened.enter_context(measured_readers(system, READERS))
         for reader in every:
             opened.enter_context(limited(reader.pid, SHARE))
             wrk.warm_up(reader.url, requests, seconds=scale.warm_up_seconds, connections=16)
@@ -86,6 +80,21 @@ def readers(context: Context) -> list[Figure]:
             beside={"generators_cpu": generator_cpu, "requests_per_second": rounds},
         )
     ]
+
+
+@contextmanager
+def measured_readers(system: BenchSystem, count: int) -> Iterator[list[ServiceProcess]]:
+    """So many readers, the system's own among them, all on the server's core."""
+    with ExitStack() as opened:
+        others = [system.new_reader(f"reader-{number}") for number in range(2, count + 1)]
+        for reader in others:
+            opened.callback(reader.close)
+            reader.start()
+            pin(reader.pid, LOAD_CORE)
+            reader.wait_ready(START_SECONDS_MAX)
+        every = [system.reader, *others]
+        with system.measured(*every):
+            yield every
 
 
 def rate_of(some: list[ServiceProcess], requests: Requests, seconds: float, seed: int) -> tuple[float, float]:

@@ -12,6 +12,7 @@ Only the thread of the event loop may use a Cache or Flights.
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any, Final, Generic, TypeVar
@@ -27,6 +28,10 @@ ENTRY_OVERHEAD_BYTES: Final = 600
 """What an entry takes besides what its owner counts: key, tuples, its place in the dictionary."""
 
 
+KEYS_SEEN_MAX: Final = SLOTS // 4
+"""What a Doorkeeper remembers before it starts again: about as many keys as a cache of 64 MB has entries."""
+
+
 class Cache(Generic[T]):
     """Values by key, least recently used out first, at most ``bytes_max`` in all.
 
@@ -36,7 +41,7 @@ class Cache(Generic[T]):
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._entries: OrderedDict[Hashable, tuple[T, int, tuple[int, ...], int]] = OrderedDict()
-        self._generations = [BEGINNING] * SLOTS
+        self._generations = array("q", bytes(8 * SLOTS))  # all BEGINNING; a list would be as large again in integers
         self._floor = BEGINNING
         self.size_bytes = 0
         self.hits = 0
@@ -77,7 +82,7 @@ class Cache(Generic[T]):
         ``made_from`` names all it depends on, as ``raise_generations`` will name what changes. Returns False, and
         keeps nothing, when any of it has changed since.
         """
-        slots = tuple({_slot(name) for name in made_from})
+        slots = tuple([_slot(name) for name in made_from])
         if read_position < self._floor or any(self._generations[slot] > read_position for slot in slots):
             self.fills_refused += 1
             return False
@@ -108,6 +113,29 @@ class Cache(Generic[T]):
 
 def _slot(name: Hashable) -> int:
     return hash(name) % SLOTS
+
+
+class Doorkeeper:
+    """Tells keys that are asked for again from those asked for once, in little memory; none is remembered for long.
+
+    For values that take no longer to make than to keep, of which most are never asked for again. Keys are known by
+    hash: one may be taken for another that came before.
+    """
+
+    def __init__(self) -> None:
+        self._seen = bytearray(SLOTS)
+        self._keys = 0
+
+    def has_seen(self, key: Hashable) -> bool:
+        """Whether this key, or one of the same slot, is among the last KEYS_SEEN_MAX that came."""
+        slot = _slot(key)
+        if self._seen[slot]:
+            return True
+        if self._keys >= KEYS_SEEN_MAX:
+            self._seen, self._keys = bytearray(SLOTS), 0
+        self._seen[slot] = 1
+        self._keys += 1
+        return False
 
 
 class Flights:

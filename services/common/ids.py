@@ -6,12 +6,14 @@ Positions stay below 2^53 until the year 2094, so they are safe JSON numbers. ap
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import date, timedelta
+from functools import lru_cache
 
 EPOCH_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z
 SEQUENCES_PER_MS = 4096
 POSITION_MAX = 2**53 - 1
 FIXTURE_ID_MAX = 2**20 - 1  # explicit ids of fixtures; the log never makes one this small
+_TIME = "%sT%02d:%02d:%02d.%03dZ"
 BEGINNING = 0  # the position before the first entry
 
 
@@ -40,5 +42,13 @@ def unix_ms_of(position: int) -> int:
 
 def created_at(position: int) -> str:
     """When a position was made, as RFC 3339 in UTC with milliseconds: ``2026-11-22T13:21:00.123Z``."""
-    moment = datetime.fromtimestamp(unix_ms_of(position) / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, milliseconds = divmod(unix_ms_of(position), 1000)
+    days, seconds = divmod(seconds, 86_400)
+    minutes, seconds = divmod(seconds, 60)
+    return _TIME % (_date(days), minutes // 60, minutes % 60, seconds, milliseconds)
+
+
+@lru_cache(4096)
+def _date(days: int) -> str:
+    """The day so many after 1970-01-01: what takes longest of a time, and there are few."""
+    return (date(1970, 1, 1) + timedelta(days)).isoformat()

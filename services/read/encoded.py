@@ -12,7 +12,7 @@ from typing import Final
 from starlette.responses import Response
 
 from services.common.ids import BEGINNING
-from services.common.web.hot import Header, RequestHeaders, WholeAnswer, head_of, headers_of
+from services.common.web.hot import Header, RequestHeaders, WholeAnswer, headers_of
 
 GZIP_BYTES_MIN: Final = 1400
 """What is smaller fits into one packet as it is: single tweets and users, the hot answers, are never compressed."""
@@ -47,18 +47,19 @@ class Encoded:
     _compressed: WholeAnswer | None = field(init=False, compare=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        link = (self.link or "").encode("ascii")
-        is_public = self.status == _OK and self.cache_control == PUBLIC
-        self.etag = b'W/"%s"' % _digest(self.body, link) if is_public else None
-        headers = [(b"cache-control", self.cache_control)]
-        if self.etag is not None:
-            headers.append((b"etag", self.etag))
+        body, head, link = self.body, b"cache-control: %s\r\n" % self.cache_control, b""
+        if self.link is not None:
+            link = self.link.encode("ascii")
+        self.etag = None
+        if self.status == _OK and self.cache_control == PUBLIC:
+            self.etag = b'W/"%s"' % _digest(body, link)
+            head += b"etag: %s\r\n" % self.etag
         if self._is_compressible:
-            headers.append((b"vary", b"Accept-Encoding"))
+            head += b"vary: Accept-Encoding\r\n"
         if link:
-            headers.append((b"link", link))
-        self._head = head_of(headers)
-        self._whole = WholeAnswer(self.status, _content(self.body) + self._head, self.body)
+            head += b"link: %s\r\n" % link
+        self._head = head
+        self._whole = WholeAnswer(self.status, _content(body) + head, body)
 
     @property
     def size_bytes(self) -> int:
@@ -107,8 +108,8 @@ def _content(body: bytes) -> bytes:
     return b"content-length: %d\r\ncontent-type: application/json\r\n" % len(body)
 
 
-def _digest(*parts: bytes) -> bytes:
-    return blake2b(b"\n".join(parts), digest_size=8).hexdigest().encode()
+def _digest(body: bytes, link: bytes) -> bytes:
+    return blake2b(b"%s\n%s" % (body, link), digest_size=8).hexdigest().encode()
 
 
 def _names(if_none_match: bytes, etag: bytes) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from services.common import views
-from services.common.cache import Flights
+from services.common.cache import Doorkeeper, Flights
 from services.common.errors import ClientError
 from services.common.ids import BEGINNING
 from services.common.views import Answer, HomeTweetView, Page, Reader, TweetView, UserView, Window
@@ -58,6 +58,7 @@ class Lookups:
         self._min_position_wait_seconds = min_position_wait_seconds
         self._shared_cache = shared_cache
         self._flights = Flights()
+        self._doorkeeper = Doorkeeper()
 
     @property
     def applied_position(self) -> int:
@@ -237,10 +238,12 @@ class Lookups:
         return found if found.status == 404 else NOTHING_YET
 
     def _keep_now(self, key: Hashable, loaded: Loaded | None) -> Encoded | None:
+        """An answer read at once, kept from the second time on: to keep it takes as long as to read it again."""
         if loaded is None:
             return None
         self._store.cache.misses += 1
-        self._store.keep(key, loaded)
+        if self._doorkeeper.has_seen(key):
+            self._store.keep(key, loaded)
         return loaded.encoded
 
     async def _share_fresh(self, key: Name, load: Callable[[], Awaitable[T | None]]) -> T | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Final
-from urllib.parse import urlencode
 
 from fastapi import Depends, Query
 
@@ -52,12 +51,8 @@ def link_header(path: str, page: Page[Any], window: Window) -> str | None:
     """
     links = []
     if page.has_more and page.oldest is not None:
-        bounds = {"max_id": page.oldest} | ({"since_id": window.since_id} if window.since_id else {})
-        links.append(_link(path, window.limit, bounds, "next"))
+        since = f"&since_id={window.since_id}" if window.since_id else ""
+        links.append(f'<{path}?limit={window.limit}&max_id={page.oldest}{since}>; rel="next"')
     if page.newest is not None:
-        links.append(_link(path, window.limit, {"since_id": page.newest}, "prev"))
+        links.append(f'<{path}?limit={window.limit}&since_id={page.newest}>; rel="prev"')
     return ", ".join(links) or None
-
-
-def _link(path: str, limit: int, bounds: dict[str, int], relation: str) -> str:
-    return f'<{path}?{urlencode({"limit": limit, **bounds})}>; rel="{relation}"'

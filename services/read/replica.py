@@ -29,7 +29,7 @@ class Replica:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._writer = open_writer(path, "off")
-        self._engine = open_reader(path)
+        self._engine = open_reader(path, is_mapped=True)
         self.reader = Reader(self._engine)
         self._threads = ReaderThreads(self._engine, HEAVY_THREADS)
         with self._writer.begin() as connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,6 +116,18 @@ async def test_a_cached_answer_lives_until_the_notice_and_not_longer(reading: Re
         assert await reading.lookups.tweet(TWEET) is cached
         reading.store.note_applied(batch)
         assert await reading.lookups.tweet(TWEET) != cached
+
+
+async def test_what_is_asked_for_once_at_once_is_not_kept(reading: Reading) -> None:
+    """To keep an answer takes as long as to read it again, and of most tweets there is no second time."""
+    asks: list[Callable[[], Encoded | None]] = [
+        lambda: reading.lookups.tweet_now(TWEET),
+        lambda: reading.lookups.tweets_by_author_now(ADA, Window(10), 0),
+    ]
+    for kept_before, ask in enumerate(asks):
+        first, second, third = ask(), ask(), ask()
+        assert first == second
+        assert (second is third, first is second, len(reading.store.cache)) == (True, False, kept_before + 1)
 
 
 async def test_a_404_is_cached_until_somebody_takes_the_id_or_the_name(reading: Reading) -> None:

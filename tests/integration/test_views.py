@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -131,6 +132,50 @@ def test_a_tweet_is_shown_with_its_counters_and_its_author_in_the_wire_format(da
             "quote_of_id": None,
         }
     )
+
+
+def test_an_offset_past_the_end_leaves_nothing_at_a_position(database: Database) -> None:
+    """As there is no row of a tweet then, the user's alone says that there is such a user."""
+    ada, bob = database.users("ada", "bob")
+    *_, newest = database.add(*(TweetCreated(user_id=ada, content="hello") for _ in range(3)))
+    nothing: Page[Any] = Page([], None, None, has_more=False)
+    assert views.tweets_by_author(database.reader, ada, Window(2), 3) == Answer(newest, nothing)
+    assert views.tweets_by_author(database.reader, bob, Window(2)) == Answer(newest, nothing)
+    assert views.tweets_by_author(database.reader, newest, Window(2)) == Answer(newest, None)
+    found = views.tweets_by_author(database.reader, ada, Window(1), 1).value
+    assert found is not None
+    assert ([item.id < newest for item in found.items], found.has_more) == ([True], True)
+
+
+def test_statements_are_planned_once_whatever_they_are_asked_for(database: Database) -> None:
+    """SQLite plans a statement anew when a parameter has changed that its plan depends on, such as a bare LIMIT.
+
+    It asks the authorizer whenever it plans.
+    """
+    ada, bob = database.users("ada", "bob")
+    tweet, reply = database.add(TweetCreated(user_id=ada, content="x"), TweetCreated(user_id=bob, content="y"))
+    database.add(TweetRetweeted(tweet_id=tweet, user_id=bob), UserFollowed(follower_id=ada, followee_id=bob))
+    planned: list[int] = []
+
+    def note(action: int, *_: object) -> int:
+        if action != sqlite3.SQLITE_TRANSACTION:  # COMMIT is the driver's, and nothing to plan
+            planned.append(action)
+        return sqlite3.SQLITE_OK
+
+    def look_at_everything(limit: int) -> None:
+        for view in LISTS:
+            for subject in (ada, bob, tweet, reply):
+                for window in (Window(limit), Window(limit, max_id=reply + 1)):
+                    view(database.reader, subject, window)
+
+    look_at_everything(10)
+    connection: Any = database.reader._connection
+    connection.set_authorizer(note)
+    look_at_everything(10)  # every statement is planned again, as there is an authorizer now
+    assert planned
+    planned.clear()
+    look_at_everything(20)
+    assert planned == []
 
 
 def test_what_does_not_exist_is_none_at_a_position(database: Database) -> None:

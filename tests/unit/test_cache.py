@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from services.common.cache import ENTRY_OVERHEAD_BYTES, SLOTS, Cache, Flights
+from services.common.cache import ENTRY_OVERHEAD_BYTES, KEYS_SEEN_MAX, SLOTS, Cache, Doorkeeper, Flights
 
 TWEET = ("tweet", 1)
 AUTHOR = ("user", 2)
@@ -137,6 +137,15 @@ def test_hits_and_misses_are_counted() -> None:
     cache.raise_generations([TWEET], 11)
     cache.get("key")
     assert (cache.hits, cache.misses) == (1, 2)
+
+
+def test_a_key_is_known_when_it_comes_again_and_forgotten_after_many_others() -> None:
+    """Two of the others may have one slot, so a few more than KEYS_SEEN_MAX come."""
+    doorkeeper = Doorkeeper()
+    assert [doorkeeper.has_seen(("tweet", 1)) for _ in range(3)] == [False, True, True]
+    others = (doorkeeper.has_seen(number) for number in range(SLOTS))
+    assert sum(not was_seen for was_seen in others) > KEYS_SEEN_MAX
+    assert not doorkeeper.has_seen(("tweet", 1))
 
 
 class Loader:

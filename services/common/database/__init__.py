@@ -61,9 +61,14 @@ def open_writer(database: Database, durability: Durability) -> Engine:
     return postgresql.open_writer(database, durability)
 
 
-def open_reader(database: Database) -> Engine:
-    """Open a database for reading only; all that a transaction reads belongs to one state."""
-    return sqlite.open_reader(database) if isinstance(database, Path) else postgresql.open_reader(database)
+def open_reader(database: Database, *, is_mapped: bool = False) -> Engine:
+    """Open a database for reading only; all that a transaction reads belongs to one state.
+
+    ``is_mapped`` is for a file that can be lost: it is read as memory, and where the disk fails the process ends.
+    """
+    if isinstance(database, Path):
+        return sqlite.open_reader(database, is_mapped=is_mapped)
+    return postgresql.open_reader(database)
 
 
 def open_private_writer(database: Database) -> Engine:

@@ -36,6 +36,8 @@ _ENVIRONMENT_FAULTS: Final = (
 BUSY_TIMEOUT_MS: Final = 5_000
 READER_BUSY_TIMEOUT_MS: Final = 250  # a writer in WAL mode locks no reader out, so this is a fault, and somebody waits
 CACHE_KIB: Final = 16_384
+MAPPED_BYTES_MAX: Final = 2**40
+"""More than any file. The library has a bound of its own, by default 2 GB; what is beyond, it reads as ever."""
 
 
 def sqlite_library() -> ModuleType:
@@ -94,8 +96,11 @@ def open_writer(path: Path, durability: str) -> Engine:
     return engine
 
 
-def open_reader(path: Path) -> Engine:
-    """Open a file for reading only: ``query_only``, no checkpoints, a small pool of connections."""
+def open_reader(path: Path, *, is_mapped: bool = False) -> Engine:
+    """Open a file for reading only: ``query_only``, no checkpoints, a small pool of connections.
+
+    ``is_mapped`` reads pages where the kernel holds them, not copies; an error of the disk is then a SIGBUS.
+    """
     check_sqlite()
     engine = create_engine(
         f"sqlite:///{path}",
@@ -103,7 +108,13 @@ def open_reader(path: Path) -> Engine:
         poolclass=QueuePool,
         connect_args={"check_same_thread": False, "timeout": READER_BUSY_TIMEOUT_MS / 1000},
     )
-    _on_connect(engine, "PRAGMA query_only=1", "PRAGMA wal_autocheckpoint=0", f"PRAGMA cache_size=-{CACHE_KIB}")
+    _on_connect(
+        engine,
+        "PRAGMA query_only=1",
+        "PRAGMA wal_autocheckpoint=0",
+        f"PRAGMA cache_size=-{CACHE_KIB}",
+        f"PRAGMA mmap_size={MAPPED_BYTES_MAX if is_mapped else 0}",
+    )
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine
 

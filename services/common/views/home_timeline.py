@@ -19,7 +19,7 @@ from sqlmodel import col
 
 from services.common.models import NOT_DELETED, Follow, Retweet, Tweet
 from services.common.shapes import Answer, HomeTweetView, Page, TweetView, UserView, Window, page_of
-from services.common.views.reader import Reader, Statement
+from services.common.views.reader import ROWS_MAX, Reader, Statement
 from services.common.views.tweets import tweet
 from services.common.views.users import user
 
@@ -132,7 +132,7 @@ def _authors() -> Subquery:
         select(col(Follow.followee_id).label("author_id"))
         .where(col(Follow.follower_id) == bindparam("user_id"))
         .order_by(col(Follow.position).desc())
-        .limit(FOLLOWED_MAX)
+        .limit(literal_column(str(FOLLOWED_MAX)))
         .subquery("followed")
     )
     oneself: Select[Any] = select(bindparam("user_id").label("author_id"))
@@ -152,13 +152,13 @@ def _streams() -> Statement:
         newest(col(Tweet.id), NOT_DELETED, by=col(Tweet.user_id), index=0),
         newest(col(Retweet.position), by=col(Retweet.retweeter_id), index=1),
     )
-    return streams.order_by(desc("position")).limit(bindparam("rows_max"))
+    return streams.order_by(desc("position")).limit(ROWS_MAX)
 
 
 def _in_stream(position: Any, tweet_id: Any, *shown: Any, by: Any) -> Statement:
     """(position, tweet) of one author's appearances from ``position`` on down."""
     within = (*shown, by == bindparam("author_id"), position <= bindparam("position"), position > bindparam("since_id"))
-    return select(position, tweet_id).where(*within).order_by(position.desc()).limit(bindparam("rows_max"))
+    return select(position, tweet_id).where(*within).order_by(position.desc()).limit(ROWS_MAX)
 
 
 def _retweeted_above_by_retweets() -> Statement:
@@ -173,7 +173,7 @@ def _retweeted_above_by_retweets() -> Statement:
             col(Retweet.position) >= bindparam("max_id"),
             or_(col(Retweet.retweeter_id) == bindparam("user_id"), is_followed),
         )
-        .limit(bindparam("rows_max"))
+        .limit(ROWS_MAX)
     )
 
 
@@ -185,7 +185,7 @@ def _retweeted_above_by_authors() -> Statement:
         col(Retweet.retweeter_id) == authors.c.author_id,
         col(Retweet.position) >= bindparam("max_id"),
     )
-    return select(authors.c.author_id).where(retweeted).limit(bindparam("rows_max"))
+    return select(authors.c.author_id).where(retweeted).limit(ROWS_MAX)
 
 
 _STREAMS = _streams()

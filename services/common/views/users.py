@@ -10,7 +10,7 @@ from sqlmodel import col
 from services.common.ids import created_at
 from services.common.models import Applied, Follow, User
 from services.common.shapes import Answer, Page, ProfileView, UserView, Window, page_of
-from services.common.views.reader import Reader, Row
+from services.common.views.reader import ROWS_MAX, Reader, Row
 
 USER_COLUMNS: Final[tuple[Any, ...]] = (
     col(User.id),
@@ -47,7 +47,7 @@ def users_page(*shown: Any, listed: Any, of: Any, at: Any) -> Select[Any]:
         .join(User, col(User.id) == listed)
         .where(*shown, of == bindparam("subject_id"), at < bindparam("max_id"), at > bindparam("since_id"))
         .order_by(at.desc())
-        .limit(bindparam("rows_max"))
+        .limit(ROWS_MAX)
     )
 
 
