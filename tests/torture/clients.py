@@ -80,8 +80,9 @@ class Wanted:
 class Client:
     """One client: one request at a time, to any writer or reader, until the world is over.
 
-    It remembers the greatest position it was told, and mostly asks readers for it. It never waits between requests
-    unless it was refused. Where every write ``needs_tokens``, it sends that of the account that acts.
+    It remembers the greatest position it was told, and mostly asks readers for it. Between requests it waits about
+    ``idle_seconds``: who does not takes from the services the processor that they need to start. Where every write
+    ``needs_tokens``, it sends that of the account that acts.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Client:
         readers: Sequence[Server],
         host: str = "127.0.0.1",
         needs_tokens: bool = False,
+        idle_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
@@ -104,6 +106,7 @@ class Client:
         self._writers = [(server, Connection(host, server.port)) for server in writers]
         self._readers = [(server, Connection(host, server.port)) for server in readers]
         self._needs_tokens = needs_tokens
+        self._idle_seconds = idle_seconds
         self._clock = clock
         self._position = 0
         self._count = 0
@@ -114,6 +117,8 @@ class Client:
         while not self._world.is_over:
             (turn,) = self._random.choices(turns, [16, 4, 5, 75])
             await turn()
+            if self._idle_seconds:
+                await asyncio.sleep(self._idle_seconds * 2 * self._random.random())
         for _, connection in [*self._writers, *self._readers]:
             connection.close()
 

@@ -30,6 +30,7 @@ from tests.torture.history import History, HistoryFile, read_records
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
 
 CLIENTS = 8
+IDLE_SECONDS = 0.05
 FEW = 5
 HARMS = 30
 """A stale answer of a few tweets is seen by every third read or so before the next write ends it."""
@@ -65,7 +66,15 @@ class Trial:
         ground, names = self.arena, range(len(self.tasks), len(self.tasks) + clients)
         self.tasks += [
             asyncio.create_task(
-                Client(f"c{name}", SEED, self.world, self.history, writers=ground.writers, readers=ground.readers).run()
+                Client(
+                    f"c{name}",
+                    SEED,
+                    self.world,
+                    self.history,
+                    writers=ground.writers,
+                    readers=ground.readers,
+                    idle_seconds=IDLE_SECONDS,
+                ).run()
             )
             for name in names
         ]

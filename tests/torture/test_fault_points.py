@@ -26,6 +26,7 @@ from tests.torture.history import History, HistoryFile, read_records
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
 
 CLIENTS = 8
+IDLE_SECONDS = 0.1
 SEED = 20261122
 PATIENCE_SECONDS = 120.0
 
@@ -131,7 +132,15 @@ def begin(ground: Arena, world: World, history: HistoryFile, name: str) -> list[
     """Let clients ask."""
     world.is_over = False
     clients = [
-        Client(f"c{name}_{number}", SEED, world, history, writers=ground.writers, readers=ground.readers)
+        Client(
+            f"c{name}_{number}",
+            SEED,
+            world,
+            history,
+            writers=ground.writers,
+            readers=ground.readers,
+            idle_seconds=IDLE_SECONDS,
+        )
         for number in range(CLIENTS)
     ]
     return [asyncio.create_task(client.run()) for client in clients]
