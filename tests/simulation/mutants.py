@@ -86,7 +86,7 @@ def _change_script(stack: ExitStack, text: str, changed: str) -> None:
 
 MUTANTS: Final[dict[str, tuple[Callable[[ExitStack], None], int]]] = {
     "follower_ignores_prev": (_follower_ignores_prev, 2),
-    "follower_of_a_trimmed_log_waits": (_follower_of_a_trimmed_log_waits, 12),
+    "follower_of_a_trimmed_log_waits": (_follower_of_a_trimmed_log_waits, 7),
     "cache_is_not_invalidated": (_cache_is_not_invalidated, 1),
     "trim_past_a_lease": (_trim_past_a_lease, 2),
     "commit_without_fence": (_commit_without_fence, 17),

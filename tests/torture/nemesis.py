@@ -35,7 +35,7 @@ STORM_SECONDS: Final = 23.0
 GAP_SECONDS_MAX: Final = 1.0
 PAUSED_SECONDS_MAX: Final = 2.5
 FULL_SECONDS_MAX: Final = 3.0
-PATIENCE_SECONDS: Final = 240.0
+PATIENCE_SECONDS: Final = 600.0
 """How long a part may take to serve again: the machine may be busy with something else altogether."""
 HEADROOM_BYTES: Final = 2**18
 """So much a process without disk may still write to the file that takes its log."""
