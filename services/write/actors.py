@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from services.common.auth import Authentication
 from services.common.errors import ClientError
 from services.common.log.append import TokenHolder
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(msgspec.Struct, frozen=True):
     """As whom something is done, None for anonymously, and the proof of it if there is one."""
 
     user_id: int | None

@@ -114,6 +114,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
             watch.on_epoch = forget_all
             app.state.handlers = hot_writes.handlers = Handlers(
                 commit.append,
+                commit.submit,
                 existence=existence,
                 authors=authors,
                 credentials=credentials,

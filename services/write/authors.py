@@ -11,7 +11,7 @@ import msgspec
 from services.common.shapes import UserView
 from services.write.existence import Existence, Finding, Kind, Verdict
 
-FRESH_SECONDS: Final = 10.0
+FRESH_SECONDS: Final = 45.0
 """How old a view may be before it is asked for again, beside the tweet and not before it."""
 
 KEPT_SECONDS: Final = 60.0
@@ -42,10 +42,14 @@ class Authors:
 
     async def view(self, user_id: int) -> UserView | None:
         """The author, None if nobody can say now. Raises the 404 if she provably does not exist."""
+        return self.known(user_id) or self._note(user_id, await self._existence.find(Kind.USER, user_id))
+
+    def known(self, user_id: int) -> UserView | None:
+        """The author, if she need not be waited for."""
         seen_at, view = self._views.get(user_id, (0.0, None))
         age_seconds = asyncio.get_running_loop().time() - seen_at
         if view is None or age_seconds > KEPT_SECONDS:
-            return self._note(user_id, await self._existence.find(Kind.USER, user_id))
+            return None
         if age_seconds > FRESH_SECONDS and user_id not in self._refreshes:
             self._refreshes[user_id] = asyncio.create_task(self._refresh(user_id))
         return view

@@ -131,15 +131,18 @@ class Existence:
         """Take nothing for known any more: the log lost entries, and with them some of what existed."""
         self._known.clear()
 
+    def knows(self, kind: Kind, item_id: int) -> bool:
+        """Whether something is known to exist, without asking; a no means nothing."""
+        subject = (kind, item_id)
+        if subject not in self._known:
+            return False
+        self._known.move_to_end(subject)
+        self._metrics.count("known")
+        return True
+
     async def refuse_absent(self, *subjects: tuple[Kind, int]) -> None:
         """Raise the 404 for the first of these that provably does not exist; asks about all at once."""
-        questions = []
-        for subject in subjects:
-            if subject in self._known:
-                self._known.move_to_end(subject)
-                self._metrics.count("known")
-            else:
-                questions.append(self.find(*subject))
+        questions = [self.find(*subject) for subject in subjects if not self.knows(*subject)]
         if questions:
             await asyncio.gather(*questions)
 

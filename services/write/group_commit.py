@@ -7,14 +7,17 @@ once, and under load the calls grow by themselves while the earlier ones are on 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain
 from types import TracebackType
 from typing import Final, Self
 
+import msgspec
 import structlog
 
-from services.common import events
 from services.common.errors import LogUnavailable, OperationalError, OutcomeUnknown, Overloaded
 from services.common.log.append import AppendItem, Repeated, Result
 from services.write.errors import Stopping, WriterFailed
@@ -26,6 +29,7 @@ QUEUE_ENTRIES_MAX: Final = 4096  # about a quarter of a second's work
 SEND_SECONDS_MIN: Final = 0.2  # what is left less than this is refused plainly, instead of sent without hope
 GRACE_SECONDS: Final = 0.05  # lets the call's own verdict at the deadline arrive first: it knows more
 DRAIN_SECONDS: Final = 2.0  # longer than any item may wait
+_EVENT_BYTES: Final = 128  # about; it is what is written through that may be large
 
 log = structlog.get_logger(__name__)
 
@@ -36,18 +40,26 @@ Append = Callable[[Sequence[AppendItem], float], Awaitable[Sequence[Result]]]
 Raises OutcomeUnknown if the items may have been written, another OperationalError if they were not.
 """
 
+Settle = Callable[[Result | Exception], None]
+"""Called once with what became of an item. Must not raise."""
 
-@dataclass(slots=True, eq=False)
-class _Pending:
+
+class _Pending(msgspec.Struct, eq=False):
     item: AppendItem
-    size_bytes: int
     deadline: float
-    result: asyncio.Future[Result] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    settle: Settle | None
     is_sent: bool = False
 
-    def fail(self, error: Exception) -> None:
-        if not self.result.done():  # its client may have gone, or its time be up
-            self.result.set_exception(error)
+    def end(self, outcome: Result | Exception) -> None:
+        settle, self.settle = self.settle, None
+        if settle is not None:  # its client may have gone, or its time be up
+            settle(outcome)
+
+    def end_late(self) -> None:
+        if self.is_sent:
+            self.end(OutcomeUnknown("the log has not answered; the write may or may not have happened"))
+        else:
+            self.end(LogUnavailable("the log was too slow to take this write; nothing was written"))
 
 
 class GroupCommit:
@@ -69,11 +81,14 @@ class GroupCommit:
         self._metrics = metrics
         self._on_failure = on_failure
         self._queue_entries_max = queue_entries_max
-        self._queue: asyncio.Queue[_Pending | None] = asyncio.Queue()
+        self._queue: deque[_Pending] = deque()
+        self._sent: list[list[_Pending]] = []
+        self._idle: deque[asyncio.Future[None]] = deque()
         self._workers: list[asyncio.Task[None]] = []
         self._is_closing = False
         self._failure: BaseException | None = None
-        metrics.queue_entries.set_function(self._queue.qsize)
+        self._expires_at = math.inf  # when the one timer for all items is due
+        metrics.queue_entries.set_function(self._queue.__len__)
 
     @property
     def failure(self) -> BaseException | None:
@@ -83,25 +98,22 @@ class GroupCommit:
     async def append(self, item: AppendItem, deadline: float) -> Result:
         """Append one item by ``deadline`` on the event loop's clock; its position, or why the log has not appended it.
 
-        Raises Overloaded, Stopping, LogUnavailable or WritesRefused if nothing was written, OutcomeUnknown if it
-        may have been, WriterFailed after the death of a worker. Cancelling the caller harms nobody else's item.
+        Raises what ``submit`` raises and settles with. Cancelling the caller harms nobody else's item.
         """
-        if self._failure is not None:
-            raise WriterFailed("the group commit has failed") from self._failure
-        if self._is_closing:
-            raise Stopping("this process is stopping")
-        if self._queue.qsize() >= self._queue_entries_max:
-            raise Overloaded("too many writes are waiting")
-        size = len(events.encode(item.event)) + len(item.written_through or b"")
-        pending = _Pending(item, size, deadline)
-        self._queue.put_nowait(pending)
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        pending = self._put(item, deadline, partial(_resolve, future))
         try:
-            async with asyncio.timeout_at(deadline + GRACE_SECONDS):
-                return await pending.result
-        except TimeoutError:
-            if pending.is_sent:
-                raise OutcomeUnknown("the log has not answered; the write may or may not have happened") from None
-            raise LogUnavailable("the log was too slow to take this write; nothing was written") from None
+            return await future
+        finally:
+            pending.settle = None
+
+    def submit(self, item: AppendItem, deadline: float, settle: Settle) -> None:
+        """Append one item by ``deadline``, and call ``settle`` with the result, or with an error.
+
+        Raises Overloaded, Stopping, or WriterFailed after the death of a worker. Settles with LogUnavailable or
+        WritesRefused if nothing was written, with OutcomeUnknown if it may have been.
+        """
+        self._put(item, deadline, settle)
 
     async def __aenter__(self) -> Self:
         self._workers = [asyncio.create_task(self._work(append)) for append in self._appends]
@@ -113,65 +125,113 @@ class GroupCommit:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_closing = True
-        for _ in self._workers:
-            self._queue.put_nowait(None)
+        while self._idle:
+            self._wake_one()
         _, unfinished = await asyncio.wait(self._workers, timeout=DRAIN_SECONDS)
         for worker in unfinished:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
 
+    def _put(self, item: AppendItem, deadline: float, settle: Settle) -> _Pending:
+        if self._failure is not None:
+            raise WriterFailed("the group commit has failed") from self._failure
+        if self._is_closing:
+            raise Stopping("this process is stopping")
+        if len(self._queue) >= self._queue_entries_max:
+            raise Overloaded("too many writes are waiting")
+        pending = _Pending(item, deadline, settle)
+        if not self._queue:  # else somebody is awake for those before it already, or nobody is idle
+            self._wake_one()
+        self._queue.append(pending)
+        if deadline + GRACE_SECONDS < self._expires_at:
+            self._expire_at(deadline + GRACE_SECONDS)
+        return pending
+
+    def _wake_one(self) -> None:
+        if self._idle:
+            self._idle.popleft().set_result(None)
+
+    def _expire_at(self, moment: float) -> None:
+        self._expires_at = moment
+        asyncio.get_running_loop().call_at(moment, self._expire, moment)
+
+    def _expire(self, due: float) -> None:
+        """End what nobody may wait for any longer. One timer for all: one each would cost more than the queue does."""
+        if due != self._expires_at:
+            return  # an item with less time has come since, and has its own
+        now = asyncio.get_running_loop().time()
+        self._expires_at = math.inf
+        waiting = [pending for pending in chain(self._queue, *self._sent) if pending.settle is not None]
+        for pending in waiting:
+            if pending.deadline + GRACE_SECONDS <= now:
+                pending.end_late()
+        if next_moment := min((each.deadline for each in waiting if each.settle is not None), default=0.0):
+            self._expire_at(next_moment + GRACE_SECONDS)
+
     async def _work(self, append: Append) -> None:
         while batch := await self._next_batch():
-            await self._commit(append, batch)
+            self._sent.append(batch)
+            try:
+                await self._commit(append, batch)
+            finally:
+                self._sent.remove(batch)
 
     async def _next_batch(self) -> list[_Pending]:
         """What is queued, at least one item, up to the bounds of a call; empty at the end of the queue."""
+        while True:
+            if batch := self._take():
+                return batch
+            if self._is_closing:
+                return []
+            woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(woken)
+            await woken
+
+    def _take(self) -> list[_Pending]:
         batch: list[_Pending] = []
         taken_bytes = 0
-        while len(batch) < CALL_ENTRIES_MAX and taken_bytes < CALL_BYTES_MAX:
-            if batch and self._queue.empty():
-                break
-            pending = await self._queue.get()
-            if pending is None:
-                if batch:  # this worker's own end: meet it again after the batch
-                    self._queue.put_nowait(None)
-                break
-            if self._is_worth_sending(pending):
-                pending.is_sent = True
-                batch.append(pending)
-                taken_bytes += pending.size_bytes
+        too_late = asyncio.get_running_loop().time() + SEND_SECONDS_MIN
+        while self._queue and len(batch) < CALL_ENTRIES_MAX and taken_bytes < CALL_BYTES_MAX:
+            pending = self._queue.popleft()
+            if pending.settle is None:
+                continue
+            if pending.deadline < too_late:
+                pending.end_late()
+                continue
+            pending.is_sent = True
+            batch.append(pending)
+            taken_bytes += _EVENT_BYTES + len(pending.item.written_through or b"")
+        if self._queue:
+            self._wake_one()
         return batch
-
-    def _is_worth_sending(self, pending: _Pending) -> bool:
-        if pending.result.done():
-            return False
-        if pending.deadline - asyncio.get_running_loop().time() < SEND_SECONDS_MIN:
-            pending.fail(LogUnavailable("the log was too slow to take this write; nothing was written"))
-            return False
-        return True
 
     async def _commit(self, append: Append, batch: list[_Pending]) -> None:
         self._metrics.batch_entries.observe(len(batch))
         started = asyncio.get_running_loop().time()
         try:
             results = await append([pending.item for pending in batch], max(pending.deadline for pending in batch))
-            outcomes = list(zip(batch, results, strict=True))
+            if len(results) != len(batch):
+                raise ValueError(f"{len(results)} results for {len(batch)} items")
         except OperationalError as error:
             self._metrics.count(error.code, len(batch))
-            for pending in batch:
-                pending.fail(error)
+            _end_all(batch, error)
             return
         except BaseException:
             self._metrics.count("failed", len(batch))
-            for pending in batch:
-                pending.fail(OutcomeUnknown("the write may or may not have happened"))
+            _end_all(batch, OutcomeUnknown("the write may or may not have happened"))
             raise
         finally:
             self._metrics.seconds.observe(asyncio.get_running_loop().time() - started)
-        for pending, result in outcomes:
-            self._metrics.count(_outcome(result))
-            if not pending.result.done():
-                pending.result.set_result(result)
+        self._count(results)
+        for pending, result in zip(batch, results, strict=True):
+            pending.end(result)
+
+    def _count(self, results: Sequence[Result]) -> None:
+        others = [result for result in results if type(result) is not int]
+        if len(others) < len(results):
+            self._metrics.count("appended", len(results) - len(others))
+        for result in others:
+            self._metrics.count("repeated" if isinstance(result, Repeated) else str(result))
 
     def _note_end(self, worker: asyncio.Task[None]) -> None:
         error = None if worker.cancelled() else worker.exception()
@@ -179,18 +239,21 @@ class GroupCommit:
             return
         self._failure = error
         log.critical("group_commit_failed", exc_info=error)
-        while not self._queue.empty():
-            pending = self._queue.get_nowait()
-            if pending is not None:
-                pending.fail(LogUnavailable("the group commit has failed; nothing was written"))
+        queued = list(self._queue)
+        self._queue.clear()
+        _end_all(queued, LogUnavailable("the group commit has failed; nothing was written"))
         self._on_failure(error)
 
 
-def _outcome(result: Result) -> str:
-    match result:
-        case str():
-            return result
-        case Repeated():
-            return "repeated"
-        case int():
-            return "appended"
+def _end_all(batch: Iterable[_Pending], error: Exception) -> None:
+    for pending in batch:
+        pending.end(error)
+
+
+def _resolve(future: asyncio.Future[Result], outcome: Result | Exception) -> None:
+    if future.done():  # its client has gone
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from services.common.auth import suspended, unauthorized
-from services.common.errors import ClientError, WritesRefused
+from services.common.errors import ClientError, TwitterError, WritesRefused
 from services.common.events import (
     AccountDeleted,
     Event,
@@ -28,6 +28,7 @@ from services.common.events import (
 )
 from services.common.ids import POSITION_MAX, created_at
 from services.common.log.append import AppendItem, CredentialChange, Repeated, Result, TokenHolder
+from services.common.log.idempotency import IdempotencyClaim
 from services.common.shapes import UserView
 from services.write.actors import Actor
 from services.write.authors import Authors
@@ -43,6 +44,10 @@ REQUEST_SECONDS: Final = 0.85
 AppendOne = Callable[[AppendItem, float], Awaitable[Result]]
 """Append one item by a deadline on the event loop's clock."""
 
+Submit = Callable[[AppendItem, float, Callable[[Result | Exception], None]], None]
+"""The same for who does not wait: called with the result, or with what AppendOne raises."""
+
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _TAKEN: Final = {
@@ -67,19 +72,31 @@ class CreatedTweetView:
     quote_of_id: int | None
 
 
+class _WrittenThrough(msgspec.Struct):
+    """A new tweet for readers that have not applied it; the rest is in its id."""
+
+    content: str
+    user: UserView
+    in_reply_to_id: int | None
+    quote_of_id: int | None
+
+
 class _Authored(msgspec.Struct):
     """What of a tweet's representation says whose it is."""
 
     user_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Written(Generic[T_co]):
+class Written(msgspec.Struct, Generic[T_co], frozen=True):
     """What a command made, and its position in the log; ``is_repeated`` if it was made before, under the same key."""
 
     position: int
     value: T_co
     is_repeated: bool = False
+
+
+Finish = Callable[["Written[T] | Exception"], None]
+"""Called once, with what a command made, or with the error that its method would raise."""
 
 
 class Handlers:
@@ -89,9 +106,17 @@ class Handlers:
     """
 
     def __init__(
-        self, append: AppendOne, *, existence: Existence, authors: Authors, credentials: Credentials, claims: Claims
+        self,
+        append: AppendOne,
+        submit: Submit,
+        *,
+        existence: Existence,
+        authors: Authors,
+        credentials: Credentials,
+        claims: Claims,
     ) -> None:
         self._append = append
+        self._submit = submit
         self._existence = existence
         self._authors = authors
         self._credentials = credentials
@@ -145,46 +170,27 @@ class Handlers:
         deleted since. Raises AnswerUnavailable if the author's view is all that is missing.
         """
         deadline = _deadline()
-        user_id = _named(author)
-        refers_to = [tweet_id for tweet_id in (command.in_reply_to_id, command.quote_of_id) if tweet_id is not None]
-        view, refusal = await self._view_and_refusal(author, refers_to)
         event = TweetCreated(
-            user_id=user_id,
+            user_id=_named(author),
             content=command.content,
             in_reply_to_id=command.in_reply_to_id,
             quote_of_id=command.quote_of_id,
         )
-        target = max([user_id, *refers_to])
-        item = AppendItem(
-            event,
-            target=target,
-            written_through=_written_through(event, view),
-            holder=author.holder,
-            actor_id=user_id,
-            claim=self._claims.claim(key, event),
-        )
-        result = await self._append_unless(refusal, item, deadline)
-        position, is_repeated = _done(result, Kind.USER if target == user_id else Kind.TWEET)
-        if not is_repeated:
-            self._existence.remember(Kind.TWEET, position)
-        elif view is None:
-            raise AnswerUnavailable("nobody can say now how the author of a repeated tweet looks")
-        return Written(
-            position,
-            CreatedTweetView(
-                id=position,
-                content=command.content,
-                user_id=user_id,
-                created_at=created_at(position),
-                likes=0,
-                retweets=0,
-                user=view,
-                reply_count=0,
-                in_reply_to_id=command.in_reply_to_id,
-                quote_of_id=command.quote_of_id,
-            ),
-            is_repeated,
-        )
+        view, refusal = await self._view_and_refusal(author, _referred_to(event))
+        item = _tweet_item(event, author, view, self._claims.claim(key, event))
+        return self._created_tweet(event, view, await self._append_unless(refusal, item, deadline))
+
+    def begin_tweet(self, event: TweetCreated, author: Actor, finish: Finish[CreatedTweetView]) -> bool:
+        """Publish a tweet if only the log has to be waited for; False, with nothing done, if there is more to ask."""
+        view = self._authors.known(event.user_id)
+        if view is None or not all(self._existence.knows(Kind.TWEET, tweet_id) for tweet_id in _referred_to(event)):
+            return False
+
+        def settle(result: Result | Exception) -> None:
+            finish(_attempt(lambda good: self._created_tweet(event, view, good), result))
+
+        self._submit(_tweet_item(event, author, view, None), _deadline(), settle)
+        return True
 
     async def delete_tweet(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Delete a tweet, as its author. What is not there any more is deleted already, or never was: a success.
@@ -208,6 +214,20 @@ class Handlers:
     async def like(self, tweet_id: int, actor: Actor, key: IdempotencyKey | None = None) -> Written[None]:
         """Like a tweet, as somebody or anonymously."""
         return await self._act_on_tweet(TweetLiked(tweet_id=tweet_id, user_id=actor.user_id), actor, key)
+
+    def begin_like(self, tweet_id: int, actor: Actor, finish: Finish[None]) -> bool:
+        """Like a tweet if only the log has to be waited for; False, with nothing done, if there is more to ask."""
+        if not all(self._existence.knows(*subject) for subject in ((Kind.TWEET, tweet_id), *_unproven(actor))):
+            return False
+        event = TweetLiked(tweet_id=tweet_id, user_id=actor.user_id)
+        target, kind = _target(event)
+
+        def settle(result: Result | Exception) -> None:
+            finish(_attempt(lambda good: Written(_done(good, kind)[0], None), result))
+
+        item = AppendItem(event, target=target, holder=actor.holder, actor_id=actor.user_id or 0)
+        self._submit(item, _deadline(), settle)
+        return True
 
     async def unlike(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Take back a user's like."""
@@ -243,6 +263,27 @@ class Handlers:
         position, _ = _done(result, Kind.USER)
         return Written(position, None)
 
+    def _created_tweet(self, event: TweetCreated, view: UserView | None, result: Result) -> Written[CreatedTweetView]:
+        """What the answer to a new tweet shows. Raises for a refusal, and as create_tweet does."""
+        position, is_repeated = _done(result, Kind.USER if _newest(event) == event.user_id else Kind.TWEET)
+        if not is_repeated:
+            self._existence.remember(Kind.TWEET, position)
+        elif view is None:
+            raise AnswerUnavailable("nobody can say now how the author of a repeated tweet looks")
+        shown = CreatedTweetView(
+            id=position,
+            content=event.content,
+            user_id=event.user_id,
+            created_at=created_at(position),
+            likes=0,
+            retweets=0,
+            user=view,
+            reply_count=0,
+            in_reply_to_id=event.in_reply_to_id,
+            quote_of_id=event.quote_of_id,
+        )
+        return Written(position, shown, is_repeated)
+
     async def _view_and_refusal(
         self, author: Actor, refers_to: list[int]
     ) -> tuple[UserView | None, ClientError | None]:
@@ -266,8 +307,7 @@ class Handlers:
         actor: Actor,
         key: IdempotencyKey | None = None,
     ) -> Written[None]:
-        target = max(event.tweet_id, event.user_id or 0)
-        kind = Kind.TWEET if target == event.tweet_id else Kind.USER
+        target, kind = _target(event)
         return await self._act(event, actor, key, (Kind.TWEET, event.tweet_id), target=target, kind=kind)
 
     async def _act_on_user(
@@ -316,7 +356,7 @@ class Handlers:
         if item.claim is None:
             raise refusal
         # Only the log knows whether it was. Nothing above the head exists, so it can append nothing now.
-        result = await self._append(replace(item, target=POSITION_MAX), deadline)
+        result = await self._append(msgspec.structs.replace(item, target=POSITION_MAX), deadline)
         if result == "not_found":
             raise refusal
         return result
@@ -338,8 +378,48 @@ def _unproven(actor: Actor) -> list[tuple[Kind, int]]:
     return [(Kind.USER, actor.user_id)] if actor.user_id is not None and actor.holder is None else []
 
 
+def _attempt(make: Callable[[Result], Written[T]], result: Result | Exception) -> Written[T] | Exception:
+    """What is made of a result, or the error that it stands for."""
+    if isinstance(result, Exception):
+        return result
+    try:
+        return make(result)
+    except TwitterError as error:
+        return error
+
+
+def _target(event: TweetLiked | TweetUnliked | TweetRetweeted | TweetUnretweeted) -> tuple[int, Kind]:
+    """The greatest id in an act on a tweet, and whose it is."""
+    target = max(event.tweet_id, event.user_id or 0)
+    return target, Kind.TWEET if target == event.tweet_id else Kind.USER
+
+
+def _referred_to(event: TweetCreated) -> list[int]:
+    return [tweet_id for tweet_id in (event.in_reply_to_id, event.quote_of_id) if tweet_id is not None]
+
+
+def _newest(event: TweetCreated) -> int:
+    """The greatest id in a tweet's event."""
+    return max(event.user_id, event.in_reply_to_id or 0, event.quote_of_id or 0)
+
+
+def _tweet_item(
+    event: TweetCreated, author: Actor, view: UserView | None, claim: IdempotencyClaim | None
+) -> AppendItem:
+    return AppendItem(
+        event,
+        target=_newest(event),
+        written_through=_written_through(event, view),
+        holder=author.holder,
+        actor_id=event.user_id,
+        claim=claim,
+    )
+
+
 def _done(result: Result, kind: Kind) -> tuple[int, bool]:
     """The position of what was appended, and whether it was there before. Raises ClientError for a refusal."""
+    if type(result) is int:
+        return result, False
     if isinstance(result, Repeated):
         return result.position, True
     if result == "token_revoked":
@@ -352,13 +432,10 @@ def _done(result: Result, kind: Kind) -> tuple[int, bool]:
         raise WritesRefused("owner_outdated", "the db-updater does not know this kind of event yet: upgrade it")
     if result == "idempotency_mismatch":
         raise idempotency_mismatch()
-    if isinstance(result, str):
-        raise not_found(Kind.USER if result == "actor_gone" else kind)
-    return result, False
+    raise not_found(Kind.USER if result == "actor_gone" else kind)
 
 
 def _written_through(event: TweetCreated, author: UserView | None) -> bytes | None:
     if author is None:
         return None
-    refers_to = {"in_reply_to_id": event.in_reply_to_id, "quote_of_id": event.quote_of_id}
-    return msgspec.json.encode({"content": event.content, "user": author, **refers_to})
+    return msgspec.json.encode(_WrittenThrough(event.content, author, event.in_reply_to_id, event.quote_of_id))

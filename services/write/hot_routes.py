@@ -6,14 +6,12 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
-from starlette.types import Scope
 
-from services.common.ids import POSITION_MAX
-from services.common.web import set_position
-from services.common.web.hot import HotRoute, HotRoutes, RequestHeaders, ServeBody, WholeAnswer
+from services.common.events import TweetCreated
+from services.common.ids import BEGINNING, POSITION_MAX
+from services.common.web.hot import Answered, Begin, Body, Finish, HotRoute, HotRoutes, RequestHeaders, WholeAnswer
 from services.write.actors import Actor, Gate, actor_of
-from services.write.commands import CreateTweet
-from services.write.handlers import Handlers, Written
+from services.write.handlers import CreatedTweetView, Handlers, Written
 from services.write.routes.wire import SUCCESS
 from services.write.text import tweet_content
 
@@ -49,33 +47,35 @@ class HotWrites:
     def __init__(self) -> None:
         self.handlers: Handlers | None = None
         self.gate: Gate | None = None
-        self.routes: HotRoutes[ServeBody] = HotRoutes(
-            "POST", HotRoute("/tweets", self._create_tweet), HotRoute("/tweets/{tweet_id}/like", self._like)
+        self.routes: HotRoutes[Begin] = HotRoutes(
+            "POST", HotRoute("/tweets", self._begin_tweet), HotRoute("/tweets/{tweet_id}/like", self._begin_like)
         )
 
-    async def _create_tweet(self, scope: Scope, headers: RequestHeaders, body: bytes, _: int) -> WholeAnswer | None:
+    def _begin_tweet(self, headers: RequestHeaders, body: Body, _: int, finish: Finish) -> bool:
         wanted = _decoded(_tweets, body)
         if wanted is None or self.handlers is None or _KEY in headers:
-            return None
+            return False
         try:
             content = tweet_content(wanted.content)
         except ValueError:
-            return None
-        command = CreateTweet.model_construct(
+            return False
+        author = self._actor(headers, wanted.user_id)
+        if author.user_id is None:
+            return False
+        event = TweetCreated(
+            user_id=author.user_id,
             content=content,
-            user_id=wanted.user_id,
             in_reply_to_id=wanted.in_reply_to_id,
             quote_of_id=wanted.quote_of_id,
         )
-        written = await self.handlers.create_tweet(command, self._actor(headers, wanted.user_id))
-        return _answer(scope, written, 201, msgspec.json.encode(written.value))
+        return self.handlers.begin_tweet(event, author, lambda outcome: finish(*_answered(outcome, 201)))
 
-    async def _like(self, scope: Scope, headers: RequestHeaders, body: bytes, tweet_id: int) -> WholeAnswer | None:
+    def _begin_like(self, headers: RequestHeaders, body: Body, tweet_id: int, finish: Finish) -> bool:
         act = _decoded(_acts, body) if body else _ANONYMOUS
         if act is None or self.handlers is None or _KEY in headers:
-            return None
-        written = await self.handlers.like(tweet_id, self._actor(headers, act.user_id))
-        return _answer(scope, written, 200, SUCCESS)
+            return False
+        actor = self._actor(headers, act.user_id)
+        return self.handlers.begin_like(tweet_id, actor, lambda outcome: finish(*_answered(outcome, 200)))
 
     def _actor(self, headers: RequestHeaders, named_id: int | None) -> Actor:
         """Who acts. Raises ClientError 401 or 403, as the routes do."""
@@ -84,13 +84,17 @@ class HotWrites:
         return actor_of(self.gate.holder(None if authorization is None else authorization.decode("latin-1")), named_id)
 
 
-def _decoded(decoder: msgspec.json.Decoder[S], body: bytes) -> S | None:
+def _decoded(decoder: msgspec.json.Decoder[S], body: Body) -> S | None:
     try:
         return decoder.decode(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 
-def _answer(scope: Scope, written: Written[object], status: int, body: bytes) -> WholeAnswer:
-    set_position(scope, written.position)
-    return WholeAnswer(status, b"content-length: %d\r\ncontent-type: application/json\r\n" % len(body), body)
+def _answered(outcome: Written[CreatedTweetView] | Written[None] | Exception, status: int) -> tuple[Answered, int]:
+    """The answer to what was written, and its position; an error as it is."""
+    if isinstance(outcome, Exception):
+        return outcome, BEGINNING
+    body = SUCCESS if outcome.value is None else msgspec.json.encode(outcome.value)
+    head = b"content-length: %d\r\ncontent-type: application/json\r\n" % len(body)
+    return WholeAnswer(status, head, body), outcome.position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Final
 
@@ -11,6 +12,7 @@ from services.common.events import CONTENT_CHARS_MAX
 # before it is normalised, because that takes quadratic time on a long run of combining marks.
 _RAW_CHARS_A_CHAR: Final = 4
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Zl", "Zp", "Zs"})
 # Unicode calls these letters, marks or symbols, and every font shows nothing for them.
 _INVISIBLE: Final = frozenset(
@@ -47,7 +49,7 @@ def _normalized(text: str, chars_max: int) -> str:
     if len(text) > _RAW_CHARS_A_CHAR * chars_max:
         raise ValueError(f"must have at most {chars_max} characters")
     check_storable(text)
-    content = unicodedata.normalize("NFC", text)
+    content = text if text.isascii() else unicodedata.normalize("NFC", text)
     if len(content) > chars_max:
         raise ValueError(f"must have at most {chars_max} characters")
     return content
@@ -57,10 +59,13 @@ def check_storable(text: str) -> None:
     """Raise ValueError for text that cannot be encoded in UTF-8, or that C libraries would cut short."""
     if "\0" in text:
         raise ValueError("must not contain NUL")
-    if any("\ud800" <= char <= "\udfff" for char in text):
+    if not text.isascii() and _SURROGATE.search(text) is not None:
         raise ValueError("must not contain surrogates")
 
 
 def is_blank(text: str) -> bool:
     """Whether nothing of the text is visible."""
-    return all(char in _INVISIBLE or unicodedata.category(char) in _INVISIBLE_CATEGORIES for char in text)
+    for char in text:  # not all(): most texts end here with their first character
+        if char not in _INVISIBLE and unicodedata.category(char) not in _INVISIBLE_CATEGORIES:
+            return False
+    return True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from services.common.ids import POSITION_MAX
 from tests.support.ports import HOST
 from tests.support.system import System
+from tests.support.wait import eventually
 
 NEW = re.compile(rb'"id":\d+|"created_at":"[^"]*"')
 """What differs between two tweets that are alike."""
@@ -138,3 +140,90 @@ def test_each_header_that_changes_a_hot_write_does_so_both_ways(world: World, he
             ask(world.connection, "POST", f"{path}{asked}", encoded, (*content_type, header)) for asked in ("", "?x=1")
         )
         assert hot == framework, (path, header)
+
+
+def request_of(path: str, body: bytes, method: str = "POST") -> bytes:
+    """A request as it is on the wire."""
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def answers(connection: socket.socket, count: int) -> list[tuple[int, bytes]]:
+    """The next answers on a connection: status and body of each."""
+    found = []
+    with connection.makefile("rb") as stream:
+        for _ in range(count):
+            status = int(stream.readline().split()[1])
+            lines = iter(stream.readline, b"\r\n")
+            headers = dict(line.lower().split(b": ", 1) for line in lines)
+            found.append((status, stream.read(int(headers[b"content-length"]))))
+    return found
+
+
+def connected(system: System) -> socket.socket:
+    """A connection whose pieces are sent at once, each by itself."""
+    connection = socket.create_connection((HOST, system.writers[0].port), timeout=10)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 20])
+def test_a_write_in_pieces_is_answered_as_one_in_a_piece(system: System, world: World, pieces: int) -> None:
+    """Hot only where a read brings all of it; wherever it is cut, it is written once."""
+    body = json.dumps({"content": "in pieces", "user_id": world.user_id}).encode()
+    request = request_of("/tweets", body)
+    step = -(-len(request) // pieces)
+    with connected(system) as connection:
+        for start in range(0, len(request), step):
+            connection.sendall(request[start : start + step])
+        ((status, answer),) = answers(connection, 1)
+    assert (status, json.loads(answer)["content"]) == (201, "in pieces")
+
+
+def test_writes_in_a_pipeline_are_answered_in_their_order(system: System, world: World) -> None:
+    """Hot or not: good ones, one that is refused, one of another method, all sent in a piece."""
+    good = json.dumps({"content": "one of many", "user_id": world.user_id}).encode()
+    like = request_of(f"/tweets/{world.tweet_id}/like", b"{}")
+    requests = [request_of("/tweets", good), request_of("/tweets", b"{}"), request_of("/", b"", "GET"), like]
+    with connected(system) as connection:
+        connection.sendall(b"".join([*requests, *requests]))
+        found = answers(connection, 2 * len(requests))
+    assert [status for status, _ in found] == [201, 422, 200, 200] * 2
+    assert json.loads(found[0][1])["id"] < json.loads(found[4][1])["id"]
+
+
+def test_a_client_that_has_gone_is_no_harm_to_its_write_nor_to_others(fresh_system: System) -> None:
+    """Redis stalls, she leaves, and whether her tweet is still in time depends on when Redis goes on."""
+    system = fresh_system
+    user_id = system.create_user("ada").json()["id"]
+    system.create_tweet(user_id, "first")
+    system.redis.pause()
+    with connected(system) as connection:
+        connection.sendall(request_of("/tweets", json.dumps({"content": "gone", "user_id": user_id}).encode()))
+        eventually(lambda: 'append_batch_entries_bucket{le="1.0"} 3' in system.writers[0].metrics())
+    system.redis.resume()
+    position = system.create_tweet(user_id, "last").json()["id"]
+    system.wait_until_applied(position)
+    found = [tweet["content"] for tweet in system.read.get(f"/users/{user_id}/tweets").json()]
+    assert [content for content in found if content != "gone"] == ["last", "first"]
+    assert found.count("gone") <= 1
+
+
+def test_a_hot_write_that_fails_later_is_answered_and_counted_as_any_other(fresh_system: System) -> None:
+    """There is no log: the same refusal both ways, and each is counted by its route."""
+    system = fresh_system
+    user_id = system.create_user("ada").json()["id"]
+    system.create_tweet(user_id, "first")
+    system.redis.kill()
+    eventually(lambda: not system.writers[0].is_ready)
+    connection = HTTPConnection(HOST, system.writers[0].port, timeout=10)
+    body = json.dumps({"content": "lost", "user_id": user_id}).encode()
+    headers: Headers = (("Content-Type", "application/json"),)
+    hot, framework = (ask(connection, "POST", target, body, headers) for target in ("/tweets", "/tweets?x=1"))
+    connection.close()
+    assert isinstance(hot, tuple)
+    assert (hot[0], json.loads(hot[2])["code"]) == (503, "log_unavailable")
+    assert hot == framework
+    assert 'http_requests_total{method="POST",route="/tweets",status="503"} 2' in system.writers[0].metrics()

@@ -22,7 +22,7 @@ from services.common.settings import MetricsPort, Port, PublicSettings, load
 from services.common.telemetry import MetricsServer, configure_logging, create_registry
 from services.common.web import RequestLimits, client_address, create_app, problems, serve, set_position
 from services.common.web.app import IN_FLIGHT_MAX, Application
-from services.common.web.hot import AnswerNow, HotRoutes
+from services.common.web.hot import AnswerNow, Begin, HotRoutes
 from services.common.web.lifecycle import terminate_self
 
 POSITION = 42
@@ -61,6 +61,7 @@ def small_app(
     extra_headers: Callable[[], Sequence[tuple[bytes, bytes]]] = tuple,
     limits: RequestLimits | None = None,
     hot: HotRoutes[AnswerNow] | None = None,
+    hot_writes: HotRoutes[Begin] | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
     cors_origins: Sequence[str] = (),
     stop: Callable[[], None] = terminate_self,
@@ -76,6 +77,7 @@ def small_app(
         extra_headers=extra_headers,
         limits=limits,
         hot_reads=hot,
+        hot_writes=hot_writes,
         in_flight_max=in_flight_max,
         cors_origins=cors_origins,
         stop=stop,

@@ -126,6 +126,19 @@ async def test_two_logs_mean_two_calls_in_flight() -> None:
         await asyncio.gather(*tasks)
 
 
+async def test_what_one_call_has_no_room_for_is_sent_by_whoever_is_free() -> None:
+    """Also if all of it came at once, and woke only one."""
+    first, second = FakeLog(is_held=True), FakeLog(is_held=True)
+    async with group_commit(first.append, second.append) as commit:
+        tasks = [asyncio.create_task(commit.append(like(), soon())) for _ in range(CALL_ENTRIES_MAX + 1)]
+        await first.arrived.wait()
+        await second.arrived.wait()
+        first.go.set()
+        second.go.set()
+        await asyncio.gather(*tasks)
+    assert [len(first.calls[0]), len(second.calls[0])] == [CALL_ENTRIES_MAX, 1]
+
+
 async def test_each_item_gets_its_own_refusal() -> None:
     """One taken name does not spoil the batch."""
 

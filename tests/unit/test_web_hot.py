@@ -6,12 +6,24 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
-from starlette.types import Scope
+from starlette.types import Message, Scope
 from structlog.testing import capture_logs
 
+from services.common.errors import ClientError, OutcomeUnknown
 from services.common.ids import POSITION_MAX
 from services.common.web import RequestLimits
-from services.common.web.hot import AnswerNow, HotRoute, HotRoutes, RequestHeaders, WholeAnswer
+from services.common.web.body import BODY_BYTES_MAX
+from services.common.web.hot import (
+    AnswerNow,
+    Begin,
+    Body,
+    Completed,
+    Finish,
+    HotRoute,
+    HotRoutes,
+    RequestHeaders,
+    WholeAnswer,
+)
 from tests.support.web_app import Settings, small_app
 
 pytestmark = pytest.mark.anyio
@@ -143,3 +155,136 @@ async def test_a_server_does_not_answer_a_page_past_what_completes_its_answers()
     page: Scope = {**scope, "headers": [(b"origin", b"http://web.example")]}
     assert app.answer_now(page) is None
     assert app.answer_now(scope) is not None
+
+
+class Writes:
+    """Hot writes of notes that wait until the test ends them."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Finish] = []
+        self.responses: list[Completed | None] = []
+        self.routes: HotRoutes[Begin] = HotRoutes("POST", HotRoute("/notes", self.begin))
+
+    def begin(self, _headers: RequestHeaders, body: Body, _id: int, finish: Finish) -> bool:
+        """A ``Begin`` that leaves an empty object to the framework, and refuses a list."""
+        if body == b"{}":
+            return False
+        if body == b"[]":
+            raise ClientError(403, "no_lists", "No lists")
+        self.waiting.append(finish)
+        return True
+
+
+JSON = (b"content-type", b"application/json")
+CREATED = WholeAnswer(201, b"content-length: 2\r\ncontent-type: application/json\r\n", b"{}")
+
+
+def posted(*headers: tuple[bytes, bytes], **changes: str | bytes) -> Scope:
+    """A request with a note, as JSON unless there are other headers."""
+    scope: Scope = {"type": "http", "method": "POST", "path": "/notes", "raw_path": b"/notes", "query_string": b""}
+    scope["headers"], scope["client"] = list(headers or [JSON]), ("192.0.2.1", 1)
+    return {**scope, **changes}
+
+
+async def served(app: FastAPI, scope: Scope, body: bytes) -> tuple[int, bytes]:
+    """Status and body, as the server gets them for a request that it makes a task for."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
+
+
+async def test_a_hot_write_is_answered_when_it_is_finished() -> None:
+    """With all that every answer carries, at its own position, and counted then."""
+    writes, registry = Writes(), CollectorRegistry()
+    app = small_app(hot_writes=writes.routes, registry=registry)
+    assert app.begin(posted(), b'{"text": "x"}', writes.responses.append)
+    assert writes.responses == []
+    writes.waiting[0](CREATED, 77)
+    ((answer, lines),) = [response for response in writes.responses if response is not None]
+    assert answer == CREATED
+    assert b"x-log-position: 77\r\n" in lines
+    labels = {"route": "/notes", "method": "POST", "status": "201"}
+    assert registry.get_sample_value("http_requests_total", labels) == 1
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown("cut"), ValueError("a bug")])
+async def test_a_hot_write_that_fails_is_answered_as_its_route_would(error: Exception) -> None:
+    """By a task that knows the failure: nothing is done twice, it is counted once, and never shed."""
+    writes, registry = Writes(), CollectorRegistry()
+    app = small_app(hot_writes=writes.routes, registry=registry, in_flight_max=1)
+    scope = posted()
+    assert app.begin(scope, b"1", writes.responses.append)
+    app.begin(posted(), b"2", writes.responses.append)
+    writes.waiting[0](error, 0)
+    assert app.begin(posted(), b"3", writes.responses.append)
+    assert writes.responses == [None]
+    with capture_logs():
+        status, body = await served(app, scope, b"1")
+    assert (status, b"outcome_unknown" in body) == ((503, True) if isinstance(error, OutcomeUnknown) else (500, False))
+    labels = {"route": "/notes", "method": "POST", "status": str(status)}
+    assert registry.get_sample_value("http_requests_total", labels) == 1
+    assert len(writes.waiting) == 2
+
+
+async def test_a_refusal_at_once_is_answered_so_too() -> None:
+    """A token, for example, that is not good."""
+    writes = Writes()
+    app = small_app(hot_writes=writes.routes)
+    scope = posted()
+    assert app.begin(scope, b"[]", writes.responses.append)
+    assert writes.responses == [None]
+    assert (await served(app, scope, b"[]"))[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("scope", "body"),
+    [
+        (posted(), b"{}"),
+        (posted(), b"x" * (BODY_BYTES_MAX + 1)),
+        (posted(query_string=b"x=1"), b"1"),
+        (posted(path="/other"), b"1"),
+        (posted(method="PUT"), b"1"),
+        (posted((b"host", b"x")), b"1"),
+        (posted((b"content-type", b"text/plain")), b"1"),
+        (posted(JSON, (b"a", b"1"), (b"a", b"2")), b"1"),
+    ],
+)
+async def test_a_hot_write_that_is_unusual_is_declined(scope: Scope, body: bytes) -> None:
+    """And nothing has been done to it."""
+    writes = Writes()
+    assert not small_app(hot_writes=writes.routes).begin(dict(scope), body, writes.responses.append)
+    assert (writes.waiting, writes.responses) == ([], [])
+
+
+async def test_hot_writes_under_way_count_as_requests_in_flight() -> None:
+    """As many as there may be; the next one is for the way that sheds it."""
+    writes = Writes()
+    app = small_app(hot_writes=writes.routes, in_flight_max=1)
+    assert app.begin(posted(), b"1", writes.responses.append)
+    assert not app.begin(posted(), b"2", writes.responses.append)
+    writes.waiting[0](CREATED, 1)
+    assert app.begin(posted(), b"3", writes.responses.append)
+
+
+async def test_a_hot_write_that_is_declined_counts_once_against_its_limit() -> None:
+    """And so does one that is refused at once."""
+    settings = Settings(address_requests_per_second=10, redis_url="redis://127.0.0.1:1")
+    limits = RequestLimits("small", settings, CollectorRegistry(), account=lambda _: None)
+    writes = Writes()
+    async with limits:
+        app = small_app(hot_writes=writes.routes, limits=limits)
+        for body in (b"{}", b"[]"):
+            scope = posted()
+            app.begin(scope, body, writes.responses.append)
+            await served(app, scope, body)
+        app.begin(posted(), b"1", writes.responses.append)
+        writes.waiting[0](CREATED, 1)
+    assert writes.responses[-1] is not None
+    assert b'ratelimit: "small-address";r=97;' in writes.responses[-1][1]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from services.common import events, keys
 from services.common.errors import DeadlinePassed, WritesRefused
 from services.common.events import (
@@ -14,6 +16,7 @@ from services.common.events import (
     TokensRevoked,
     TweetCreated,
     TweetDeleted,
+    TweetLiked,
     UserCreated,
     UserReinstated,
     UserSuspended,
@@ -92,8 +95,7 @@ class CredentialChange:
     password_hash: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TokenHolder:
+class TokenHolder(msgspec.Struct, frozen=True):
     """By whose token something is appended. Revoked since that token's ``position``, or gone: ``token_revoked``."""
 
     user_id: int
@@ -104,8 +106,7 @@ _UNPROVEN: Final = -1
 """In place of a token's position: somebody is said to act, and need only be there and not be suspended."""
 
 
-@dataclass(frozen=True, slots=True)
-class AppendItem:
+class AppendItem(msgspec.Struct, frozen=True):
     """One event to append.
 
     ``target`` is an id the event refers to: above the head it cannot exist, and the item is ``not_found``.
@@ -166,9 +167,11 @@ def encode_call(call: AppendCall) -> list[Argument]:
     for item in call.items:
         event = item.event
         holder = item.holder or TokenHolder(item.actor_id, _UNPROVEN)
-        claim = b"".join(item.claim or ())
+        claim = b"".join(item.claim) if item.claim else b""
         common = (event.name, event.version, events.encode(event), item.target, holder.user_id, holder.position, claim)
-        if isinstance(event, UserCreated):
+        if isinstance(event, TweetLiked):  # most of all are these and tweets
+            arguments += ("plain", *common)
+        elif isinstance(event, UserCreated):
             if item.credential is None:
                 raise ValueError("UserCreated needs a credential claim")
             private = item.credential

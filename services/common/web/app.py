@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common import telemetry
 from services.common.web import cors, health, problems
-from services.common.web.hot import AnswerNow, Completed, Header, HotRoutes, ServeBody
+from services.common.web.hot import AnswerNow, Begin, Body, Completed, Header, HotRoutes, Respond
 from services.common.web.lifecycle import Lifecycle, terminate_self
 from services.common.web.limits import RequestLimits
 from services.common.web.metrics import HttpMetrics
@@ -40,7 +40,7 @@ def create_app(
     extra_headers: Callable[[], Sequence[Header]] = _no_headers,
     limits: RequestLimits | None = None,
     hot_reads: HotRoutes[AnswerNow] | None = None,
-    hot_writes: HotRoutes[ServeBody] | None = None,
+    hot_writes: HotRoutes[Begin] | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
     cors_origins: Sequence[str] = (),
     stop: Callable[[], None] = terminate_self,
@@ -81,16 +81,18 @@ def create_app(
     if cors_origins:  # around all the rest: a page may read refusals, too
         app.entry = cors.around(requests, cors_origins, position=position, metrics=metrics)
     app.answer_now = cors.unless_page(requests.answer_now) if cors_origins else requests.answer_now
+    app.begin = cors.unless_page(requests.begin) if cors_origins else requests.begin
     problems.install(app, operational_errors)
     health.install(app, service, readiness, lifecycle)
     return app
 
 
 class Application(FastAPI):
-    """An app that answers hot requests by itself, if it can at once: ``answer_now`` is for a server to ask first."""
+    """An app that serves hot requests by itself: ``answer_now`` and ``begin`` are for a server to ask first."""
 
     entry: ASGIApp
     answer_now: Callable[[Scope], Completed | None]
+    begin: Callable[[Scope, Body, Respond], bool | None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Begin with our own middleware: what the framework puts around it has nothing to do, and takes its time."""

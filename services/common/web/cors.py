@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Final, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Scope
 from services.common.web.metrics import HttpMetrics
 from services.common.web.problems import problem_response
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 METHODS: Final = ("GET", "HEAD", "POST", "PATCH", "DELETE")
@@ -46,11 +47,11 @@ def around(app: ASGIApp, origins: Sequence[str], *, position: Callable[[], int],
     return _Cors(app, origins=origins, position=position, metrics=metrics)
 
 
-def unless_page(answer_now: Callable[[Scope], T | None]) -> Callable[[Scope], T | None]:
-    """What answers a request, but for those of pages: their answers are completed by what ``around`` returns."""
+def unless_page(serve: Callable[Concatenate[Scope, P], T | None]) -> Callable[Concatenate[Scope, P], T | None]:
+    """What serves a request, but for those of pages: their answers are completed by what ``around`` returns."""
 
-    def answer(scope: Scope) -> T | None:
-        return None if any(name == b"origin" for name, _ in scope["headers"]) else answer_now(scope)
+    def answer(scope: Scope, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        return None if any(name == b"origin" for name, _ in scope["headers"]) else serve(scope, *args, **kwargs)
 
     return answer
 

@@ -6,7 +6,7 @@ and reads that have to wait. A test holds the answers of both together (ADR 25).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -36,9 +36,18 @@ AnswerNow = Callable[[bytes, RequestHeaders, int], tuple[WholeAnswer, int] | Non
 Completed = tuple[WholeAnswer, bytes]
 """An answer and the further lines of its head that it has this time."""
 
+Body = bytes | bytearray
 
-ServeBody = Callable[[Scope, RequestHeaders, bytes, int], Awaitable[WholeAnswer | None]]
-"""Serves a body for an id, and raises as a route may; None, with nothing done, leaves it to the framework."""
+Answered = WholeAnswer | Exception
+
+Finish = Callable[[Answered, int], None]
+"""Called once, later: with an answer and the position that it is about, or with what a route would have raised."""
+
+Respond = Callable[[Completed | None], None]
+"""Called once, later: with an answer to write, or with None for a request that is to be served as any other is."""
+
+Begin = Callable[[RequestHeaders, Body, int, Finish], bool]
+"""Begins to serve a body for an id, and raises as a route may; False, with nothing done, leaves it to the framework."""
 
 A = TypeVar("A")
 

@@ -6,6 +6,7 @@ read, whose budget is a tenth of what a bare server needs for one. Hot routes ar
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import re
@@ -19,16 +20,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.errors import ClientError, InvariantError, OperationalError, Overloaded
 from services.common.telemetry import request_id_var
-from services.common.web.body import BodyTooLarge, ClientGone, linger, replay, take_body
+from services.common.web.body import BODY_BYTES_MAX, BodyTooLarge, ClientGone, linger, replay, take_body
 from services.common.web.health import HEALTH_PREFIX
 from services.common.web.hot import (
+    Answered,
     AnswerNow,
+    Begin,
+    Body,
     Completed,
     Header,
     HotRoute,
     HotRoutes,
     RequestHeaders,
-    ServeBody,
+    Respond,
     WholeAnswer,
     head_of,
     headers_of,
@@ -52,6 +56,9 @@ POSITION_KEY: Final = "log_position"
 _COUNTED_KEY: Final = "limit_lines"
 _SINGLE_HEADERS: Final = (b"authorization", b"content-type", b"host")
 """Sent twice, each reader of a request could take another one: the limit one account, the route another."""
+_FAILED_KEY: Final = "failed"
+_STARTED_KEY: Final = "started_at"
+_JSON: Final = b"application/json"
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 log = structlog.get_logger(__name__)
@@ -77,7 +84,7 @@ class RequestMiddleware:
         self,
         *,
         hot_reads: HotRoutes[AnswerNow],
-        hot_writes: HotRoutes[ServeBody],
+        hot_writes: HotRoutes[Begin],
         position: Callable[[], int],
         extra_headers: Callable[[], Sequence[Header]],
         metrics: HttpMetrics,
@@ -128,6 +135,50 @@ class RequestMiddleware:
         self._metrics.observe(route.path, "GET", whole.status, perf_counter() - started_at)
         return whole, lines
 
+    def begin(self, scope: Scope, body: Body, respond: Respond) -> bool:
+        """Begin to serve a hot write that is here whole; False, with nothing done, for one to be served as any other.
+
+        It is answered when the log has answered, without a task that waits for it. What has failed is served as any
+        other then: ``__call__`` knows the failure, and answers it.
+        """
+        started_at = perf_counter()
+        found = self._hot_write_of(scope)
+        headers = dict(scope["headers"])
+        if (
+            found is None
+            or self._in_flight >= self._in_flight_max
+            or len(headers) != len(scope["headers"])
+            or len(body) > BODY_BYTES_MAX
+            or headers.get(b"content-type") != _JSON
+            or _access_log.isEnabledFor(logging.DEBUG)
+        ):
+            return False
+        limit_lines = b"" if self._limits is None else self._limits.check_now(scope, headers)
+        if limit_lines is None:
+            return False
+        scope[_COUNTED_KEY] = limit_lines
+        route, item_id = found
+
+        def finish(answered: Answered, position: int) -> None:
+            self._in_flight -= 1
+            if isinstance(answered, Exception):
+                scope[_FAILED_KEY], scope[_STARTED_KEY], scope["route"] = answered, started_at, route
+                respond(None)
+                return
+            lines = self._lines(headers.get(REQUEST_ID_HEADER), limit_lines, position)
+            self._metrics.observe(route.path, "POST", answered.status, perf_counter() - started_at)
+            respond((answered, lines))
+
+        self._in_flight += 1
+        try:
+            if route.answer(headers, body, item_id, finish):
+                return True
+        except Exception as error:  # noqa: BLE001 - __call__ logs and answers it
+            finish(error, 0)
+            return True
+        self._in_flight -= 1
+        return False
+
     def _lines(self, given_request_id: bytes | None, limit_lines: bytes, position: int) -> bytes:
         if position != self._position_line_of:
             self._position_line_of, self._position_line = position, b"x-log-position: %d\r\n" % position
@@ -144,7 +195,7 @@ class RequestMiddleware:
         if _COUNTED_KEY not in scope and (completed := self.answer_now(scope)) is not None:
             await send_whole(send, completed)
             return
-        started_at = perf_counter()
+        started_at = scope.get(_STARTED_KEY) or perf_counter()
         if scope["method"] == "HEAD":
             scope = dict(scope, method="GET")  # the server itself leaves the body of the answer out
         headers = dict(scope["headers"])
@@ -153,11 +204,7 @@ class RequestMiddleware:
         answer = _Answer(scope, send, request_id, self._position, self._extra_headers)
         self._in_flight += 1
         try:
-            self._check(scope, headers)
-            if _COUNTED_KEY in scope:
-                answer.limit_headers = headers_of(scope[_COUNTED_KEY])
-            elif self._limits is not None:
-                answer.limit_headers = await self._limits.check(scope, headers)
+            await self._admit(scope, headers, answer)
             if scope["method"] != "GET":  # a body has no meaning there: it stays unread, the server drops it
                 body = await take_body(headers, receive)
                 if (whole := await self._serve_hot(scope, headers, body)) is not None:
@@ -171,14 +218,39 @@ class RequestMiddleware:
             self._in_flight -= 1
             self._record(scope, answer.status, perf_counter() - started_at)
 
+    async def _admit(self, scope: Scope, headers: RequestHeaders, answer: _Answer) -> None:
+        """Count a request, unless it is already. Raises Overloaded, RateLimited, or what has become of it before."""
+        failure: Exception | None = scope.get(_FAILED_KEY)
+        if failure is None:
+            self._check(scope, headers)
+        if _COUNTED_KEY in scope:
+            answer.limit_headers = headers_of(scope[_COUNTED_KEY])
+        elif self._limits is not None:
+            answer.limit_headers = await self._limits.check(scope, headers)
+        if failure is not None:
+            raise failure
+
     async def _serve_hot(self, scope: Scope, headers: RequestHeaders, body: bytes) -> WholeAnswer | None:
-        """Serve a hot write; None, with nothing done, for what is the framework's."""
-        found = self._hot_writes.find(scope)
-        if found is None or scope["query_string"] or len(headers) != len(scope["headers"]):
+        """Serve a hot write of which ``begin`` was not asked; None, with nothing done, for what is the framework's."""
+        found = self._hot_write_of(scope)
+        if found is None or len(headers) != len(scope["headers"]):
             return None
-        route, item_id = found
-        scope["route"] = route
-        return await route.answer(scope, headers, body, item_id)
+        answer: asyncio.Future[WholeAnswer] = asyncio.get_running_loop().create_future()
+
+        def finish(answered: Answered, position: int) -> None:
+            if answer.done():  # the server has stopped to wait
+                return
+            if isinstance(answered, Exception):
+                answer.set_exception(answered)
+            else:
+                set_position(scope, position)
+                answer.set_result(answered)
+
+        scope["route"], item_id = found
+        return await answer if scope["route"].answer(headers, body, item_id, finish) else None
+
+    def _hot_write_of(self, scope: Scope) -> tuple[HotRoute[Begin], int] | None:
+        return None if scope["query_string"] else self._hot_writes.find(scope)
 
     def _check(self, scope: Scope, headers: RequestHeaders) -> None:
         """Raise Overloaded for a request too many, ClientError for headers that say two things."""

@@ -10,7 +10,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from services.common.web.app import Application
-from services.common.web.hot import head_of, write_whole
+from services.common.web.hot import Completed, head_of, write_whole
 from services.common.web.problems import problem_response
 
 HEAD_BYTES_MAX: Final = 64 * 1024
@@ -22,10 +22,13 @@ _NO_SCOPE: Final = object()
 
 
 class Protocol(HttpToolsProtocol):
-    """Answers what is no HTTP as everything else is answered. There is no request yet, so no position and no id."""
+    """Serves hot requests without a task, and answers what is no HTTP as everything else is answered."""
 
     _head_bytes = 0
     _served: RequestResponseCycle | None = None
+    _is_reading = False
+    _held: RequestResponseCycle | None = None
+    """A POST, until it is clear whether the read that brought its head brought all of its body, too."""
 
     def data_received(self, data: bytes) -> None:
         """Take what has come, a head only up to a size: nothing else would bound it, nor the time its pieces take."""
@@ -34,7 +37,11 @@ class Protocol(HttpToolsProtocol):
                 if not self.transport.is_closing():
                     self.data_received(data[start : start + HEAD_BYTES_MAX])
             return
+        self._is_reading = True
         super().data_received(data)
+        self._is_reading = False
+        if self._held is not None:
+            self._begin(self._held)
         if getattr(self.cycle, "scope", _NO_SCOPE) is self.scope:  # there is no cycle before the first request
             self._head_bytes = 0
             return
@@ -62,12 +69,30 @@ class Protocol(HttpToolsProtocol):
         Not where more wait behind it in the pipeline, each of which would be answered inside this call.
         """
         if isinstance(app, Application) and not self.pipeline and not cycle.flow.write_paused:
+            if self._is_reading and cycle.scope["method"] == "POST" and not cycle.waiting_for_100_continue:
+                self._held = self._served = cycle
+                return
             completed = app.answer_now(cast("Scope", cycle.scope))
             if completed is not None:
                 write_whole(cycle, completed)
                 return
         self._served = cycle
         super()._start_asgi_task(cycle, app)
+
+    def _begin(self, cycle: RequestResponseCycle) -> None:
+        """Begin to serve what was held: a hot write that is whole without a task, all else as any request."""
+        self._held = None
+        start_task = super()._start_asgi_task
+
+        def respond(completed: Completed | None) -> None:
+            if completed is None:
+                start_task(cycle, self.app)
+            elif not cycle.disconnected:
+                write_whole(cycle, completed)
+
+        begin = cast("Application", self.app).begin
+        if cycle.more_body or not begin(cast("Scope", cycle.scope), cycle.body, respond):
+            start_task(cycle, self.app)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let nobody write to it: of a pipeline uvicorn tells only the last request, not the one being served."""
@@ -76,7 +101,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Answer a Problem and close the connection."""
+        """Answer a Problem and close the connection. There is no request yet, so no position and no id."""
         self._refuse(400, "bad_http", "This is not valid HTTP")
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
