@@ -39,6 +39,7 @@ from services.common.events import (
 from services.common.log.entry import Entry
 from services.common.models import DeadLetter, Follow, Like, Retweet, Tweet, User
 from services.common.projection import AppliedBatch
+from services.common.projection.statements import KEYS_PER_QUERY
 from tests.support.logbook import chained
 from tests.support.projection_model import Model
 
@@ -94,6 +95,7 @@ logs = st.builds(
 
 def open_projection(folder: Path) -> Engine:
     """A new, empty copy."""
+    folder.mkdir(exist_ok=True)
     engine = database.open_writer(folder / "copy.db", "off")
     with engine.begin() as connection:
         projection.create_tables(connection)
@@ -376,6 +378,35 @@ def test_who_only_reads_the_rows_learns_at_least_what_applying_has_touched(
                     assert named.authors >= batch.touched.authors
                     assert named.users_created >= batch.touched.users_created
         engine.dispose()
+
+
+def test_a_batch_may_touch_more_rows_than_fit_into_one_query(tmp_path: Path) -> None:
+    """What is looked up in several queries, the last of them not full, is found like what is looked up one by one."""
+    count = KEYS_PER_QUERY + 3
+    people = range(1, count + 1)
+    made = chained(
+        [
+            *(UserCreated(username=f"user_{number}", id=number) for number in people),
+            *(TweetCreated(user_id=number, content="hello", id=number) for number in people),
+            *(TweetLiked(tweet_id=number, user_id=1) for number in people),
+            *(UserFollowed(follower_id=1, followee_id=number) for number in people),
+        ]
+    )
+    undone = [
+        *(TweetUnliked(tweet_id=number, user_id=1) for number in people),
+        *(UserUnfollowed(follower_id=1, followee_id=number) for number in people),
+        *(TweetDeleted(tweet_id=number, user_id=number) for number in people),
+        *(UserCreated(username=f"User_{number}", id=count + number) for number in people),
+    ]
+    entries = [*made, *chained(undone, after_position=made[-1].position)]
+    seen = set()
+    for batch_entries in (100, len(made)):
+        engine = open_projection(tmp_path / str(batch_entries))
+        apply_in_batches(engine, entries, batch_entries)
+        assert Model.read(engine) == Model.of(entries)
+        seen.add(tuple(hashes(engine).values()))
+        engine.dispose()
+    assert len(seen) == 1
 
 
 def test_a_failed_transaction_leaves_no_trace(copy: Engine) -> None:
