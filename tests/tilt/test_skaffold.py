@@ -148,6 +148,7 @@ def test_the_smoke_test_is_a_hardened_job_that_network_policies_let_through(char
     assert container["name"] == verify.container.name
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     [release] = config.deploy.helm.releases
+    assert job["metadata"]["namespace"] == release.namespace, "Skaffold would put it where the context points"
     policies = of_kind(_rendered(release, charts, tmp_path), "NetworkPolicy")
     [policy] = [one for one in policies if one["metadata"]["name"] == f"{release.name}-test"]
     assert policy["spec"]["podSelector"]["matchLabels"] == template["metadata"]["labels"]
