@@ -124,9 +124,8 @@ class Workload:
             credential = CredentialClaim(f"{name}@example.com", f"hmac-{name}", "hash")
         if isinstance(event, UserUpdated) and self._random.random() < 0.5:
             change = CredentialChange(password_hash=f"hash {number}")
-        item = AppendItem(
-            event, target=target, credential=credential, change=change, actor_id=_actor(event), claim=claim
-        )
+        actor_id = event.user_id if isinstance(event, TweetCreated) else 0
+        item = AppendItem(event, target=target, credential=credential, change=change, actor_id=actor_id, claim=claim)
         write = Write(number, item, events.encode(event), is_unique=isinstance(event, TweetCreated | UserUpdated))
         self._schedule.history.writes.append(write)
         self._open += 1
@@ -232,14 +231,3 @@ class Workload:
             is_equal = json.loads(answer.body) == json.loads(msgspec.json.encode(found.value))
         if not is_equal:
             raise Violation(f"{node.process.name} serves {answer.body!r} at {node.position}: it is {found.value}")
-
-
-def _actor(event: Event) -> int:
-    """Who is said to act, without a token; 0 for nobody."""
-    match event:
-        case TweetCreated() | TweetLiked():
-            return event.user_id or 0
-        case UserFollowed():
-            return event.follower_id
-        case _:
-            return 0
