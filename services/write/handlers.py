@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -356,7 +356,7 @@ class Handlers:
         if item.claim is None:
             raise refusal
         # Only the log knows whether it was. Nothing above the head exists, so it can append nothing now.
-        result = await self._append(msgspec.structs.replace(item, target=POSITION_MAX), deadline)
+        result = await self._append(replace(item, target=POSITION_MAX), deadline)
         if result == "not_found":
             raise refusal
         return result

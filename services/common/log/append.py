@@ -106,7 +106,8 @@ _UNPROVEN: Final = -1
 """In place of a token's position: somebody is said to act, and need only be there and not be suspended."""
 
 
-class AppendItem(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class AppendItem:
     """One event to append.
 
     ``target`` is an id the event refers to: above the head it cannot exist, and the item is ``not_found``.
