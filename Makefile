@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-simulation simulate test-stores test-bench test-charts test-tilt tilt-ci charts images kind-up minikube-up kind-load minikube-load install uninstall torture torture-short torture-k8s test-torture test-security e2e bench bench-check bench-growth check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-simulation simulate test-stores test-bench test-charts test-tilt tilt-ci charts images kind-up minikube-up kind-load minikube-load install uninstall torture torture-short torture-k8s test-torture test-security fuzz e2e bench bench-check bench-growth check lint types fmt docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ torture-k8s: setup ## The same clients and checker on a real cluster, with pods 
 
 test-security: setup ## Attack the system: tokens, HTTP, bodies, limits, secrets, decoders (with nginx, as for test-charts)
 	$(PYTEST) --dist loadfile tests/security $(ARGS)
+
+fuzz: setup ## Give every decoder new made-up inputs for ten minutes (SECONDS=600), and count them
+	$(BIN)/python -c 'from tests.security.test_fuzz import main; main($(SECONDS))'
 
 test-torture: setup ## Plant known defects, which the checker must find, and faults at every label in the code (minutes)
 	$(PYTEST) tests/torture $(ARGS)

@@ -235,9 +235,13 @@ def _check_continues(path: Path, frame: _Frame, position: int | None, after_posi
 def _entries(path: Path, frame: _Frame) -> list[Entry]:
     try:
         entries = _decoder.decode(zlib.decompress(frame.payload))
-    except (zlib.error, msgspec.MsgspecError) as error:
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _damaged(path, frame.offset) from error
-    if (len(entries), entries[0].prev, entries[-1].position) != (frame.entries_count, frame.prev, frame.last):
+    if not entries or (len(entries), entries[0].prev, entries[-1].position) != (
+        frame.entries_count,
+        frame.prev,
+        frame.last,
+    ):
         raise _damaged(path, frame.offset)
     return entries
 

@@ -30,7 +30,7 @@ class RecoverySummary:
     ``base_position`` is the state from which the epoch continues, ``log_head`` where the log ended that came back,
     ``discarded_entries`` how many entries it held that are no part of the owner's history, ``missing_entries`` how many
     between the two were trimmed from the log, where the owner was restored from a backup that does not reach there.
-    ``unix_ms`` is when that was, by the clock of Redis.
+    ``unix_ms`` is when that was, by the clock of Redis; 0 in reports from before it was noted.
     """
 
     epoch: int
@@ -38,7 +38,7 @@ class RecoverySummary:
     base_position: int
     log_head: int
     reported_position: int
-    unix_ms: int
+    unix_ms: int = 0
     discarded_entries: int = 0
     missing_entries: int = 0
 
@@ -90,10 +90,10 @@ class RecoveryReports:
 
 def _summary(path: Path) -> RecoverySummary:
     with path.open("rb") as file:
-        last_line = "".join(line.decode() for line in deque(file, maxlen=1))
+        last_line = b"".join(deque(file, maxlen=1))
     try:
         return msgspec.json.decode(last_line, type=RecoverySummary)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StorageUnfit(f"{path} does not end with the summary of a recovery ({error}): move it away") from error
 
 

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import ConnectionPool
 from redis.asyncio.sentinel import SentinelManagedSSLConnection
 
-from services.common.log.redis_url import check_redis_url, connection_pool, redis_client
+from services.common.log.redis_url import check_redis_url, connection_pool, redis_client, without_password
 
 PLAIN = "redis+sentinel://one:26380,two/mymaster"
 WHOLE = "rediss+sentinel://me:p%40ss@one,[::1]:7/mymaster/3?sentinel_password=other&ssl_ca_certs=/ca.pem"
@@ -60,3 +60,17 @@ def test_passwords_and_encryption_reach_whom_they_are_for() -> None:
     pool = connection_pool(WHOLE, ConnectionPool)
     assert pool.connection_class is SentinelManagedSSLConnection
     assert pool.connection_kwargs["password"] == "p@ss"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://one:6379/1", "redis://one:6379/1"),
+        ("redis://:p%40ss@one", "redis://one"),
+        ("redis://one?password=p", "redis://one"),
+        (WHOLE, "rediss+sentinel://one,[::1]:7/mymaster/3"),
+    ],
+)
+def test_a_url_is_shown_without_its_passwords(url: str, shown: str) -> None:
+    """On a terminal whose window is shared, and in its history."""
+    assert without_password(url) == shown

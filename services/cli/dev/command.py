@@ -23,6 +23,7 @@ from services.cli.dev.state import sole_supervisor, write_state
 from services.cli.dev.supervisor import Supervisor
 from services.cli.errors import CommandFailed
 from services.cli.settings import DATA_DIR, DataOption, read_settings
+from services.common.log.redis_url import without_password
 
 PORTS: Final = Ports()
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -141,7 +142,7 @@ def _greet(console: Console, plan: Plan, data_dir: Path) -> None:
     console.print(
         f"\n  write  {state.write_url}   API: {state.write_url}/docs"
         f"\n  read   {state.read_url}   API: {state.read_url}/docs"
-        f"\n  redis  {state.redis_url}"
+        f"\n  redis  {without_password(state.redis_url)}"
         f"\n  data   {data_dir}"
         f"\n\n  Try:   curl {state.write_url}/users -H 'content-type: application/json' -d '{user}'"
         f"\n         twitter log --follow{elsewhere}\n",

@@ -66,9 +66,11 @@ def sole_supervisor(data_dir: Path) -> Iterator[None]:
 
 
 def write_state(data_dir: Path, state: DevState) -> None:
-    """Publish where the parts are, whole or not at all."""
+    """Publish where the parts are, whole or not at all; to this user only, as a Redis of one's own has a password."""
     path = _state_path(data_dir)
     unfinished = path.with_suffix(".tmp")
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch(0o600)
     unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(state)) + b"\n")
     unfinished.replace(path)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from services.common.ids import position_from_entry_id
+from services.common.ids import POSITION_MAX, position_from_entry_id
+
+_DIGITS_MAX: Final = len(str(POSITION_MAX))
+"""Longer numbers nobody of ours has written; they fit no database, and Python refuses those of thousands."""
 
 
 class Entry(NamedTuple):
@@ -37,9 +40,9 @@ def parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     prev, version = fields.get(b"p", b""), fields.get(b"v", b"")
     return Entry(
         position_from_entry_id(entry_id.decode()),
-        int(prev) if prev.isdigit() else -1,
+        int(prev) if prev.isdigit() and len(prev) <= _DIGITS_MAX else -1,
         _name(fields.get(b"e", b"")),
-        int(version) if version.isdigit() else 0,
+        int(version) if version.isdigit() and len(version) <= _DIGITS_MAX else 0,
         fields.get(b"d", b""),
         fields.get(b"i", b""),
     )

@@ -57,6 +57,12 @@ def is_sentinel(redis_url: str) -> bool:
     return urlsplit(redis_url).scheme.endswith(_SENTINEL_SUFFIX)
 
 
+def without_password(redis_url: str) -> str:
+    """The URL as it may be shown: without account and options, which may hold passwords."""
+    parts = urlsplit(redis_url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+
 def redis_client(redis_url: str, timeout_seconds: float) -> Redis:
     """A client that tries once, and waits no longer for any answer."""
     once: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
