@@ -16,7 +16,7 @@ import pytest
 
 from services.db_updater.applier import Step
 from tests.support.armed import NOTES, struck_in
-from tests.support.process import REPOSITORY
+from tests.support.process import REPOSITORY, ServiceProcess
 from tests.torture.arena import Arena, Part, arena
 from tests.torture.checker import check
 from tests.torture.clients import Client, World
@@ -147,16 +147,22 @@ def begin(ground: Arena, world: World, history: HistoryFile, name: str) -> list[
 
 
 async def until_struck(ground: Arena, part: Part, scenario: Scenario) -> None:
-    """Wait until it has done everything and crashed."""
+    """Wait until it has done everything and crashed. A reader that got a snapshot made before starts again."""
     reader = ground.readers[-1]
     for number, _ in enumerate(scenario.actions.split(","), 1):
-        if scenario.needs_new_reader and len(struck(part)) < number:
-            await asyncio.to_thread(reader.program.kill)
-            reader.start()
         async with asyncio.timeout(PATIENCE_SECONDS):
             while part.program.is_running and len(struck(part)) < number:
+                if scenario.needs_new_reader and await asyncio.to_thread(is_ready, reader):
+                    await asyncio.to_thread(reader.program.kill)
+                    reader.start()
                 await asyncio.sleep(0.02)
     await asyncio.to_thread(part.program.wait)
+
+
+def is_ready(part: Part) -> bool:
+    """Whether it serves."""
+    assert isinstance(part.program, ServiceProcess)
+    return part.program.is_ready
 
 
 def struck(part: Part) -> list[str]:
