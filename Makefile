@@ -67,7 +67,7 @@ torture-short: setup ## The same for half a minute
 torture-k8s: setup ## The same clients and checker on a real cluster, with pods and the owner's node as victims (as e2e)
 	TORTURE_SECONDS=$(SECONDS) TORTURE_SEED=$(SEED) tests/e2e/run $(BIN)/python -k under_torture $(ARGS)
 
-test-security: setup ## Attack the system: tokens, HTTP, bodies, limits, secrets, decoders (with nginx, as for test-charts)
+test-security: setup ## Attack the system: every route with every kind of token, HTTP, sign-ins, decoders (with nginx, as for test-charts)
 	$(PYTEST) --dist loadfile tests/security $(ARGS)
 
 fuzz: setup ## Give every decoder new made-up inputs for ten minutes (SECONDS=600), and count them
