@@ -26,12 +26,13 @@ RULES: Final = {"global": {"evaluation_interval": "2s"}, "rule_files": [f"{HOME}
 SCRAPING: Final = REPOSITORY / "k8s" / "monitoring" / "prometheus.yaml"
 PROGRAMS: Final = {
     "prometheus": f"--config.file={HOME}/prometheus.yaml --storage.tsdb.path={HOME}/data "
-    "--web.listen-address=127.0.0.1:9090 --web.enable-remote-write-receiver",
+    "--web.listen-address=127.0.0.1:9090 --web.enable-remote-write-receiver --query.lookback-delta=20s",
     "vmagent": f"-promscrape.config={HOME}/scraping.yaml -promscrape.kubernetesSDCheckInterval=1s "
     "-promscrape.suppressDuplicateScrapeTargetErrors -httpListenAddr=127.0.0.1:8429 "
     f"-remoteWrite.url=http://127.0.0.1:9090/api/v1/write -remoteWrite.tmpDataPath={HOME}/queue",
 }
-"""The options of each."""
+"""The options of each. vmagent's word that a pod is gone may be older than its last sample, and Prometheus refuses it
+then: only time takes such a pod from its answers."""
 
 MAY_FIND_PODS: Final = {"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]}
 ASK: Final = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
