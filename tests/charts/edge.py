@@ -106,6 +106,11 @@ class Edge(Program):
         super().__init__("edge", [nginx, "-e", "stderr", "-c", str(configuration), *user], directory, {})
         self.http = httpx.Client(base_url=f"http://{HOST}:{self.port}", timeout=10)
 
+    def close(self) -> None:
+        """Let it end: a master that is killed leaves its workers behind."""
+        if self.is_running:
+            self.terminate()
+
     def _write_configuration(self, directory: Path, read: Service, write: Service, trusted: str) -> None:
         text = (EDGE / "nginx.conf").read_text()
         for ours, the_tests in (
