@@ -60,9 +60,21 @@ def test_a_busy_port_is_named_with_what_to_do() -> None:
     with socket.create_server((ports.HOST, 0)) as taken:
         port: int = taken.getsockname()[1]
         with pytest.raises(CommandFailed, match=rf"port {port} \(read\).*lsof -i :{port}.*--read-port"):
-            ports.required(port, "read", "--read-port")
-        assert ports.preferred(port) != port
-    assert ports.required(0, "read", "--read-port") > 0
+            ports.PortChooser().required(port, "read", "--read-port")
+        assert ports.PortChooser().preferred(port) != port
+    assert ports.PortChooser().required(0, "read", "--read-port") > 0
+
+
+def test_no_two_parts_get_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that was given is taken, though nobody listens on it yet: chosen at random, named or preferred."""
+    monkeypatch.setattr(ports, "ANY", range(20_000, 20_100))
+    chooser = ports.PortChooser()
+    first = chooser.required(0, "read", "--read-port")
+    others = {chooser.preferred(first), *(chooser.required(0, "write", "--write-port") for _ in range(20))}
+    assert len(others) == 21
+    assert first not in others
+    with pytest.raises(CommandFailed, match=f"port {first}"):
+        chooser.required(first, "write", "--write-port")
 
 
 def test_redis_is_run_so_that_nothing_acknowledged_is_lost(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from services.cli.dev.part import Part
-from services.cli.dev.ports import HOST, preferred, required
+from services.cli.dev.ports import HOST, PortChooser
 from services.cli.dev.probes import http_readiness, redis_readiness
 from services.cli.dev.redis_server import find_server, server_command
 from services.cli.dev.secrets import Secrets
@@ -56,31 +56,33 @@ def make_plan(
     Raises CommandFailed for a taken port or when there is no Redis server to run.
     """
     stages: list[tuple[Part, ...]] = []
+    chooser = PortChooser()
     if redis_url is None:
-        redis_port = preferred(ports.redis)
+        redis_port = chooser.preferred(ports.redis)
         redis_url = f"redis://{HOST}:{redis_port}"
         command = server_command(find_server(), redis_port, data_dir / "redis")
         stages.append((Part("redis", command, redis_readiness(redis_url)),))
     database_url, volume_dir = _database(database_url, data_dir)
     state = DevState(
         redis_url=redis_url,
-        read_url=_url(required(ports.read, "read", "--read-port")),
-        write_url=_url(required(ports.write, "write", "--write-port")),
-        owner_url=_url(required(ports.owner, OWNER, "--owner-port")),
+        read_url=_url(chooser.required(ports.read, "read", "--read-port")),
+        write_url=_url(chooser.required(ports.write, "write", "--write-port")),
+        owner_url=_url(chooser.required(ports.owner, OWNER, "--owner-port")),
         database_url=database_url,
         volume_dir=str(volume_dir.absolute()),
         auth_keys_file=str(secrets.auth_keys_file.absolute()),
-        metrics_urls=_metrics_urls(ports),
+        metrics_urls=_metrics_urls(ports, chooser),
         supervisor_pid=os.getpid(),
     )
     owner, read, write = _services(data_dir, state, secrets, log_level)
     return Plan((*stages, (owner,), (read, write)), state)
 
 
-def _metrics_urls(ports: Ports) -> dict[str, str]:
+def _metrics_urls(ports: Ports, chooser: PortChooser) -> dict[str, str]:
     """The usual ports if they are free; a part on any free port takes any for its metrics, too."""
     asked = {"read": ports.read, "write": ports.write, OWNER: ports.owner}
-    return {name: _url(preferred(METRICS_PORTS[name] if port else 0)) + "/metrics" for name, port in asked.items()}
+    wanted = {name: METRICS_PORTS[name] if port else 0 for name, port in asked.items()}
+    return {name: _url(chooser.preferred(port)) + "/metrics" for name, port in wanted.items()}
 
 
 def _services(data_dir: Path, state: DevState, secrets: Secrets, log_level: str) -> tuple[Part, Part, Part]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from typing import Final
 
 from services.cli.errors import CommandFailed
 
 HOST: Final = "127.0.0.1"
+# Below the ports that Linux and macOS give to outgoing connections: one of those could take the port of a part that
+# has just died, before it is started again.
+ANY: Final = range(10_000, 32_000)
 
 
 def is_free(port: int) -> bool:
@@ -25,26 +29,33 @@ def is_free(port: int) -> bool:
     return True
 
 
-def required(port: int, part: str, option: str) -> int:
-    """The port itself, or for 0 any free one. Raises CommandFailed when it is taken."""
-    if port == 0:
-        return free_port()
-    if not is_free(port):
-        raise CommandFailed(
-            f"port {port} ({part}) is in use: stop what listens there (`lsof -i :{port}` names it), "
-            f"or choose another with {option} (0 takes any free one)"
-        )
-    return port
+class PortChooser:
+    """Gives the parts of one system their ports, none to two of them: nobody listens yet on a port just given."""
 
+    def __init__(self) -> None:
+        self._given: set[int] = set()
 
-def preferred(port: int) -> int:
-    """The port when it is free, else any free one; 0 asks for any."""
-    return port if port and is_free(port) else free_port()
+    def required(self, port: int, part: str, option: str) -> int:
+        """The port itself, or for 0 any free one. Raises CommandFailed when it is taken."""
+        if port == 0:
+            return self._any()
+        if not self._is_left(port):
+            raise CommandFailed(
+                f"port {port} ({part}) is in use: stop what listens there (`lsof -i :{port}` names it), "
+                f"or choose another with {option} (0 takes any free one)"
+            )
+        return self._give(port)
 
+    def preferred(self, port: int) -> int:
+        """The port when it is free, else any free one; 0 asks for any."""
+        return self._give(port) if port and self._is_left(port) else self._any()
 
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
+    def _any(self) -> int:
+        return self._give(next(port for port in random.sample(ANY, len(ANY)) if self._is_left(port)))
+
+    def _is_left(self, port: int) -> bool:
+        return port not in self._given and is_free(port)
+
+    def _give(self, port: int) -> int:
+        self._given.add(port)
         return port
