@@ -2,11 +2,13 @@
 
 Debian builds its Prometheus without the discovery of pods, but packages vmagent, which has it and reads the same
 configuration: vmagent finds the pods through the Kubernetes API, scrapes them, and hands on what it reads.
+Where E2E_PROMETHEUS names a Prometheus that has the discovery, that one does it all.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,9 +24,10 @@ from tests.support.process import REPOSITORY
 
 HOME: Final = "/tmp/monitoring"  # noqa: S108 - in the pod
 EVERY: Final = {"scrape_interval": "2s", "scrape_timeout": "2s"}
-RULES: Final = {"global": {"evaluation_interval": "2s"}, "rule_files": [f"{HOME}/rules.yaml"]}
+RULES: Final = {"global": EVERY | {"evaluation_interval": "2s"}, "rule_files": [f"{HOME}/rules.yaml"]}
 SCRAPING: Final = REPOSITORY / "k8s" / "monitoring" / "prometheus.yaml"
-PROGRAMS: Final = {
+FINDS_PODS: Final = os.environ.get("E2E_PROMETHEUS")
+OPTIONS: Final = {
     "prometheus": f"--config.file={HOME}/prometheus.yaml --storage.tsdb.path={HOME}/data "
     "--web.listen-address=127.0.0.1:9090 --web.enable-remote-write-receiver --query.lookback-delta=20s",
     "vmagent": f"-promscrape.config={HOME}/scraping.yaml -promscrape.kubernetesSDCheckInterval=1s "
@@ -58,15 +61,17 @@ class Prometheus:
         for job in scraping["scrape_configs"]:
             for discovery in job["kubernetes_sd_configs"]:
                 discovery["namespaces"] = {"names": [self._release.namespace]}
-        configurations = {"prometheus": RULES, "scraping": scraping, "rules": _rules(self._release)}
+        programs = {"prometheus": FINDS_PODS} if FINDS_PODS else {name: tools.find(name) for name in OPTIONS}
+        prometheus = scraping | RULES if FINDS_PODS else RULES
+        configurations = {"prometheus": prometheus, "scraping": scraping, "rules": _rules(self._release)}
         for name, content in configurations.items():
             (directory / f"{name}.yaml").write_text(yaml.safe_dump(content))
-        for program in PROGRAMS:
-            shutil.copy(tools.find(program), directory)
+        for name, program in programs.items():
+            shutil.copy(program, directory / name)
         kubectl("cp", f"--namespace={self._pod.metadata.namespace}", str(directory), f"prometheus:{HOME}")
-        for program, options in PROGRAMS.items():
-            log = f">{HOME}/{program}.log 2>&1 </dev/null"
-            self._run("sh", "-c", f"setsid {HOME}/{program} {options} {log} &")
+        for name in programs:
+            log = f">{HOME}/{name}.log 2>&1 </dev/null"
+            self._run("sh", "-c", f"setsid {HOME}/{name} {OPTIONS[name]} {log} &")
         eventually(self._is_up, 60, self.log)
 
     def targets(self) -> dict[str, str]:
