@@ -15,6 +15,7 @@ from tests.e2e.release import READY_SECONDS_MAX, Release, image_values
 from tests.support.process import REPOSITORY
 
 REDIS: Final = {"existingSecret": tls_redis.NAME, "key": "url", "caSecret": tls_redis.CA_SECRET}
+BY_SENTINEL: Final = REDIS | {"key": "sentinel_url"}
 ONE_POD: Final[dict[str, Any]] = {"autoscaling": {"enabled": False}, "replicaCount": 1}
 DOOR: Final = "http://door-edge"
 CHARTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -23,7 +24,7 @@ CHARTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "writer": (
         "write-service",
         {
-            "redis": REDIS,
+            "redis": BY_SENTINEL,
             "env": {"READ_SERVICE_URL": "http://reader-read-service:8000", "AUTH_REQUIRED": False},
             **ONE_POD,
         },
@@ -33,12 +34,12 @@ CHARTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         {"readService": "reader-read-service:8000", "writeService": "writer-write-service:8001", "replicaCount": 1},
     ),
 }
-"""Each release's chart, and the values that tell it where the others are."""
+"""Each release's chart, and the values that tell it where the others are. The writer finds Redis by its Sentinel."""
 
 
 @pytest.fixture
 def place(make_namespace: Callable[..., str], tmp_path: Path) -> Release:
-    """A namespace of its own with that Redis: reached by TLS alone, its address in a Secret."""
+    """A namespace of its own with that Redis: reached by TLS alone, its addresses in a Secret."""
     place = Release(make_namespace())
     tls_redis.start(place, tmp_path)
     return place
