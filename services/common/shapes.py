@@ -67,6 +67,10 @@ class Window(NamedTuple):
         """Whether nothing can lie above this window."""
         return self.max_id > POSITION_MAX
 
+    def parameters(self) -> dict[str, int]:
+        """Those of the statement of a page, which is asked for one row more: it says whether there are older ones."""
+        return {"max_id": self.max_id, "since_id": self.since_id, "rows_max": self.limit + 1}
+
 
 @dataclass(slots=True)
 class Page(Generic[T]):

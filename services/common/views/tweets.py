@@ -87,14 +87,7 @@ def tweet(reader: Reader, tweet_id: int) -> Answer[TweetView | None]:
 
 def tweets_by_author(reader: Reader, author_id: int, window: Window, offset: int = 0) -> Answer[Page[TweetView] | None]:
     """A user's tweets, newest first, ``offset`` of the window's skipped; None if there is no such user."""
-    rows = reader.rows(
-        _TWEETS_BY_AUTHOR,
-        author_id=author_id,
-        max_id=window.max_id,
-        since_id=window.since_id,
-        rows_max=window.limit + 1,
-        rows_skipped=offset,
-    )
+    rows = reader.rows(_TWEETS_BY_AUTHOR, author_id=author_id, rows_skipped=offset, **window.parameters())
     position, of_author = rows[0][0], rows[0][-_COLUMNS_OF_USER:]
     if of_author[0] is None:
         return Answer(position, None)
@@ -108,13 +101,7 @@ def replies(reader: Reader, tweet_id: int, window: Window) -> Answer[Page[TweetV
     with reader.transaction() as position:
         if tweet(reader, tweet_id).value is None:
             return Answer(position, None)
-        rows = reader.rows(
-            _REPLIES,
-            tweet_id=tweet_id,
-            max_id=window.max_id,
-            since_id=window.since_id,
-            rows_max=window.limit + 1,
-        )
+        rows = reader.rows(_REPLIES, tweet_id=tweet_id, **window.parameters())
     return Answer(position, page_of([(row[0], _tweet_and_author(row)) for row in rows], window.limit))
 
 

@@ -113,11 +113,5 @@ def _follow_list(reader: Reader, statement: Select[Any], user_id: int, window: W
 
 def read_users_page(reader: Reader, statement: Select[Any], subject_id: int, window: Window) -> Page[UserView]:
     """The page that a statement made by ``users_page`` gives."""
-    rows = reader.rows(
-        statement,
-        subject_id=subject_id,
-        max_id=window.max_id,
-        since_id=window.since_id,
-        rows_max=window.limit + 1,
-    )
+    rows = reader.rows(statement, subject_id=subject_id, **window.parameters())
     return page_of([(row[0], user_view(row[1:])) for row in rows], window.limit)
