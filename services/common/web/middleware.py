@@ -117,15 +117,12 @@ class RequestMiddleware:
         """Answer a hot request, counted and complete; None for one that is to be served as any other is."""
         started_at = perf_counter()
         found = self._hot_reads.find(scope)
-        if found is None or self._in_flight >= self._in_flight_max or _access_log.isEnabledFor(logging.DEBUG):
+        if found is None:
             return None
         headers = dict(scope["headers"])
-        if len(headers) != len(scope["headers"]):  # which of two counts, the framework says
-            return None
-        limit_lines = b"" if self._limits is None else self._limits.check_now(scope, headers)
+        limit_lines = self._count_now(scope, headers)
         if limit_lines is None:
             return None
-        scope[_COUNTED_KEY] = limit_lines
         route, item_id = found
         answer = _answer_of(route, scope, headers, item_id)
         if answer is None:
@@ -143,20 +140,12 @@ class RequestMiddleware:
         """
         started_at = perf_counter()
         found = self._hot_write_of(scope)
-        headers = dict(scope["headers"])
-        if (
-            found is None
-            or self._in_flight >= self._in_flight_max
-            or len(headers) != len(scope["headers"])
-            or len(body) > BODY_BYTES_MAX
-            or headers.get(b"content-type") != _JSON
-            or _access_log.isEnabledFor(logging.DEBUG)
-        ):
+        if found is None or len(body) > BODY_BYTES_MAX:
             return False
-        limit_lines = b"" if self._limits is None else self._limits.check_now(scope, headers)
+        headers = dict(scope["headers"])
+        limit_lines = self._count_now(scope, headers) if headers.get(b"content-type") == _JSON else None
         if limit_lines is None:
             return False
-        scope[_COUNTED_KEY] = limit_lines
         route, item_id = found
 
         def finish(answered: Answered, position: int) -> None:
@@ -178,6 +167,22 @@ class RequestMiddleware:
             return True
         self._in_flight -= 1
         return False
+
+    def _count_now(self, scope: Scope, headers: RequestHeaders) -> bytes | None:
+        """Count a hot request, and return its lines about that; None, not counted, for one to be served as any other.
+
+        Of a header that is there twice, the framework says which one counts.
+        """
+        if (
+            self._in_flight >= self._in_flight_max
+            or len(headers) != len(scope["headers"])
+            or _access_log.isEnabledFor(logging.DEBUG)
+        ):
+            return None
+        limit_lines = b"" if self._limits is None else self._limits.check_now(scope, headers)
+        if limit_lines is not None:
+            scope[_COUNTED_KEY] = limit_lines
+        return limit_lines
 
     def _lines(self, given_request_id: bytes | None, limit_lines: bytes, position: int) -> bytes:
         if position != self._position_line_of:
