@@ -1,9 +1,12 @@
-"""The ways in that need no edge, through the cluster's controllers: a tweet is posted and read."""
+"""Other ways in than the usual one, through the cluster's controllers: a tweet is posted and read."""
 
 from __future__ import annotations
 
+import os
 import secrets
+import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,11 +14,12 @@ import pytest
 from kubernetes import client as kubernetes
 from kubernetes.client.exceptions import ApiException
 
-from tests.e2e.load import client
+from tests.e2e.certificates import self_signed
+from tests.e2e.load import TIMEOUT_SECONDS, client
 from tests.e2e.release import Release
 from tests.e2e.wait import eventually
 
-READ, WRITE, BOTH = "read.e2e.test", "write.e2e.test", "both.e2e.test"
+READ, WRITE, BOTH, SAFE = "read.e2e.test", "write.e2e.test", "both.e2e.test", "safe.e2e.test"
 GATEWAY = {"name": "contour", "namespace": "projectcontour"}
 
 
@@ -39,7 +43,18 @@ def the_usual_way_in(installed: Release) -> Iterator[None]:
 def test_a_host_for_each_service(enter: Callable[[dict[str, Any]], None], url: str) -> None:
     """Reads at one, writes at the other."""
     enter({"mode": "hosts", "hosts": {"read": READ, "write": WRITE}})
-    _post_and_read(url, read_host=READ, write_host=WRITE)
+    with client(url) as http:
+        _post_and_read(http, read_host=READ, write_host=WRITE)
+
+
+def test_a_host_with_a_certificate(enter: Callable[[dict[str, Any]], None], release: Release, tmp_path: Path) -> None:
+    """TLS ends at the Ingress, which shows the certificate of the Secret."""
+    key, certificate = self_signed(SAFE, tmp_path)
+    secret = {"type": "kubernetes.io/tls", "stringData": {"tls.key": key, "tls.crt": certificate}}
+    release.core.create_namespaced_secret(release.namespace, secret | {"metadata": {"name": "safe"}})
+    enter({"mode": "edge", "host": SAFE, "tlsSecret": "safe"})
+    with _tls_client(os.environ["E2E_TLS_URL"], certificate) as http:
+        _post_and_read(http, read_host=SAFE, write_host=SAFE)
 
 
 def test_a_route_of_the_gateway_api(enter: Callable[[dict[str, Any]], None], url: str) -> None:
@@ -47,34 +62,51 @@ def test_a_route_of_the_gateway_api(enter: Callable[[dict[str, Any]], None], url
     if not _has_gateway():
         pytest.skip(f"no Gateway {GATEWAY['namespace']}/{GATEWAY['name']} on this cluster")
     enter({"mode": "httpRoute", "host": BOTH, "gateway": GATEWAY})
-    user = _post_and_read(url, read_host=BOTH, write_host=BOTH)
     with client(url) as http:
+        user = _post_and_read(http, read_host=BOTH, write_host=BOTH)
         renewed = http.post("/auth/refresh", json={"refresh_token": user["refresh_token"]}, headers={"Host": BOTH})
     assert renewed.status_code == httpx.codes.OK, renewed.text
 
 
-def _post_and_read(url: str, *, read_host: str, write_host: str) -> dict[str, Any]:
+def _tls_client(url: str, certificate: str) -> httpx.Client:
+    """A client that trusts this certificate alone, and asks for the one of the host that a request is for."""
+
+    def name_the_host(request: httpx.Request) -> None:
+        request.extensions["sni_hostname"] = request.headers["Host"]
+
+    return httpx.Client(
+        base_url=url,
+        timeout=TIMEOUT_SECONDS,
+        trust_env=False,
+        verify=ssl.create_default_context(cadata=certificate),
+        event_hooks={"request": [name_the_host]},
+    )
+
+
+def _post_and_read(http: httpx.Client, *, read_host: str, write_host: str) -> dict[str, Any]:
     """Become somebody, post and read it back; the controllers may need a moment to know the hosts."""
-    with client(url) as http:
-        for path, host in (("/users/1", read_host), ("/tweets", write_host)):
-            eventually(lambda: _code(http.get(path, headers={"Host": host})), 60, lambda: f"no route for {host}")  # noqa: B023
-        name = f"way_{secrets.token_hex(4)}"
-        user = http.post(
-            "/users", json={"username": name, "email": f"{name}@example.com"}, headers={"Host": write_host}
-        ).json()
-        token = {"Authorization": f"Bearer {user['access_token']}"}
-        posted = http.post("/tweets", json={"content": "this way"}, headers={"Host": write_host, **token})
-        assert posted.status_code == httpx.codes.CREATED, posted.text
-        tweet = posted.json()["id"]
-        read = http.get(f"/tweets/{tweet}", headers={"Host": read_host, "X-Min-Position": str(tweet)})
-        assert (read.status_code, read.json()["content"]) == (200, "this way")
+    for path, host in (("/users/1", read_host), ("/tweets", write_host)):
+        eventually(lambda: _is_routed(http, path, host), 60, lambda: f"no route for {host}")  # noqa: B023
+    name = f"way_{secrets.token_hex(4)}"
+    user = http.post(
+        "/users", json={"username": name, "email": f"{name}@example.com"}, headers={"Host": write_host}
+    ).json()
+    token = {"Authorization": f"Bearer {user['access_token']}"}
+    posted = http.post("/tweets", json={"content": "this way"}, headers={"Host": write_host, **token})
+    assert posted.status_code == httpx.codes.CREATED, posted.text
+    tweet = posted.json()["id"]
+    read = http.get(f"/tweets/{tweet}", headers={"Host": read_host, "X-Min-Position": str(tweet)})
+    assert (read.status_code, read.json()["content"]) == (200, "this way")
     return dict(user)
 
 
-def _code(answer: httpx.Response) -> str | None:
-    """The code of an error of ours; a controller's own has none."""
-    is_ours = answer.headers.get("Content-Type", "").startswith("application/json")
-    return str(answer.json().get("code", answer.status_code)) if is_ours else None
+def _is_routed(http: httpx.Client, path: str, host: str) -> bool:
+    """Whether the answer is one of ours: a controller's own is no JSON, and at first it may not even listen."""
+    try:
+        answer = http.get(path, headers={"Host": host})
+    except httpx.ConnectError:
+        return False
+    return bool(answer.headers.get("Content-Type", "").startswith("application/json"))
 
 
 def _has_gateway() -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
+from tests.e2e.certificates import self_signed
 from tests.e2e.release import READY_SECONDS_MAX, Release, is_ready
 from tests.e2e.wait import eventually
 
@@ -37,7 +37,7 @@ exec redis-server sentinel.conf --sentinel {TLS} --tls-port {SENTINEL} --protect
 def start(release: Release, directory: Path) -> None:
     """Start it in the release's namespace, with what a client needs to know in Secrets; wait until it runs."""
     host, password = f"{NAME}.{release.namespace}.svc", secrets.token_hex(16)
-    key, certificate = _certificate(host, directory)
+    key, certificate = self_signed(host, directory)
     account, options = f":{password}@{host}", "?ssl_ca_certs=/etc/redis-ca/ca.crt"
     urls = {
         "url": f"rediss://{account}:{MASTER}{options}",
@@ -65,15 +65,6 @@ def start(release: Release, directory: Path) -> None:
     eventually(
         lambda: is_ready(release.core.read_namespaced_pod(NAME, release.namespace)), READY_SECONDS_MAX, release.describe
     )
-
-
-def _certificate(host: str, directory: Path) -> tuple[str, str]:
-    """A key and a certificate that vouches for itself, for a day."""
-    key, certificate = directory / "tls.key", directory / "tls.crt"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={NAME}"]
-    extensions = ["-addext", f"subjectAltName=DNS:{host}", "-addext", "keyUsage=digitalSignature,keyCertSign"]
-    subprocess.run([*command, *extensions, "-keyout", key, "-out", certificate], capture_output=True, check=True)
-    return key.read_text(), certificate.read_text()
 
 
 def _pod(host: str) -> dict[str, Any]:
