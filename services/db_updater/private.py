@@ -61,6 +61,13 @@ class PrivateTables:
         with self._engine.begin() as connection:
             return {row[0]: StoredCredential(*row[1:]) for row in connection.execute(statement)}
 
+    def unknown(self, user_ids: Sequence[int]) -> list[int]:
+        """Those of these users of whom nothing is kept."""
+        statement = select(col(Credential.user_id)).where(col(Credential.user_id).in_(user_ids))
+        with self._engine.begin() as connection:
+            known = set(connection.execute(statement).scalars())
+        return [user_id for user_id in user_ids if user_id not in known]
+
     def hold_names(self, names: Mapping[str, int]) -> None:
         """Keep names, in lower case, of accounts deleted at these positions; forget those that are free by then."""
         if not names:

@@ -168,15 +168,14 @@ class Recovery:
         """
         private = self._volume.private
         for usernames in self._volume.usernames(self._batch_entries_max):
-            private.save(self._log.credentials(sorted(usernames.keys() - private.credentials(list(usernames)).keys())))
+            private.save(self._log.credentials(private.unknown(list(usernames))))
         for user_ids in private.user_ids(self._batch_entries_max):
             private.forget(self._volume.absent_users(user_ids))
         self._log.check_fence(self._applier.fence)
         self._log.forget_accounts()
         self._log.hold_names(private.held_names())
         for usernames in self._volume.usernames(self._batch_entries_max):
-            self._log.check_fence(self._applier.fence)
-            self._log.write_accounts(usernames, private.credentials(list(usernames)))
+            self._log.write_accounts(self._applier.fence, usernames, private.credentials(list(usernames)))
             self._wait(0)
 
     def _rebuild_answers(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, cast
 
 from redis.exceptions import ResponseError
@@ -36,6 +38,7 @@ from services.common.log.scripts import load
 APPEND_BUDGET_MS: Final = 2_000
 REPLICAS_MS: Final = 400  # of twice that, and so below the timeout
 SCAN_KEYS: Final = 1_000
+ACCOUNTS_A_CALL: Final = 500  # a server that gets a tenth of a core still answers within the timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class EventLog:
         self._trim = self._redis.register_script(load("trim"))
         self._halt = self._redis.register_script(load("halt"))
         self._release_name = self._redis.register_script(load("release_name"))
+        self._write_accounts = self._redis.register_script(load("write_accounts"))
 
     def read(self, after_position: int, *, entries_max: int = 1000, block_ms: int | None = None) -> list[Entry]:
         """Entries after a position, oldest first; waits up to ``block_ms`` (below the timeout) for the first."""
@@ -313,26 +317,30 @@ class EventLog:
                 pipe.set(f"{keys.NAME_PREFIX}{name}", f"-{unix_ms_of(position) + NAME_HELD_SECONDS * 1000}")
             pipe.execute()
 
-    def write_accounts(self, usernames: Mapping[int, str], credentials: Mapping[int, StoredCredential]) -> None:
-        """Write the names of users and what is kept in confidence of them, as append.lua does; repeatable."""
-        with translated(), self._redis.pipeline(transaction=False) as pipe:
-            for user_id, username in usernames.items():
-                pipe.set(f"{keys.NAME_PREFIX}{username.lower()}", user_id)
-            for user_id, credential in credentials.items():
-                fields: dict[Any, Any] = {
-                    name: "" if value is None else value for name, value in asdict(credential).items()
-                }
-                pipe.set(f"{keys.EMAIL_PREFIX}{credential.email_hmac}", user_id)
-                pipe.hset(keys.credential(user_id), mapping=fields)
-            pipe.execute()
+    def write_accounts(
+        self, fence: int, usernames: Mapping[int, str], credentials: Mapping[int, StoredCredential]
+    ) -> None:
+        """Write the names of users and what is kept in confidence of them, as append.lua does; repeatable.
+
+        ACCOUNTS_A_CALL in one call, and so with one fsync. Raises as check_fence does, and then no more is written.
+        """
+        prefixes = [keys.NAME_PREFIX, keys.EMAIL_PREFIX, keys.CREDENTIAL_PREFIX]
+        users = iter(usernames.items())
+        while some := list(islice(users, ACCOUNTS_A_CALL)):
+            arguments: list[Argument] = [fence]
+            for user_id, username in some:
+                arguments += (user_id, username.lower(), *_confidence(credentials.get(user_id)))
+            self._owned(self._write_accounts, [keys.META, *prefixes], fence, arguments)
 
     def write_answers(self, answers: Sequence[IdempotencyAnswer]) -> None:
         """Write what was appended under idempotency keys, as append.lua does; repeatable."""
-        with translated(), self._redis.pipeline(transaction=False) as pipe:
-            for (scope, fingerprint), position in answers:
-                pipe.hset(keys.idempotency(hour_of(position)), scope, b"%d:%s" % (position, fingerprint))
-                pipe.sadd(keys.IDEMPOTENCY_HOURS, hour_of(position))
-            pipe.execute()
+        by_hour: dict[int, dict[Any, Any]] = defaultdict(dict)
+        for (scope, fingerprint), position in answers:
+            by_hour[hour_of(position)][scope] = b"%d:%s" % (position, fingerprint)
+        with translated():
+            for hour, of_hour in by_hour.items():
+                self._redis.sadd(keys.IDEMPOTENCY_HOURS, hour)  # first: an hour that is not there is never dropped
+                self._redis.hset(keys.idempotency(hour), mapping=of_hour)
 
     def drop_answers(self, first_hour: int | None) -> bool:
         """Drop the answers of the hours before ``first_hour``, None for all; repeatable. Whether there were any."""
@@ -384,6 +392,21 @@ class EventLog:
                 if word == "CLOCK":
                     raise LogUnavailable(f"Redis: {REFUSALS['clock_ahead']}") from error
                 raise
+
+
+def _confidence(credential: StoredCredential | None) -> tuple[Argument, ...]:
+    """What write_accounts.lua takes of it, after the name."""
+    if credential is None:
+        return ("",) * 7
+    return (
+        credential.email_hmac,
+        credential.username,
+        credential.email,
+        credential.password_hash or "",
+        credential.revoked_position,
+        credential.suspended_position,
+        credential.position,
+    )
 
 
 def compare_fence(found: int, mine: int) -> None:
