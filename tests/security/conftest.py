@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,18 +36,32 @@ class Fronted:
         return found + [line for line in metrics if line.startswith("http_requests_total") and 'status="500"' in line]
 
 
+@contextmanager
+def edge_before(system: Guarded, nginx: str, directory: Path) -> Iterator[Edge]:
+    """The edge in front of the first reader and the first writer; it trusts no proxy."""
+    read, write = (Service(port=service.port) for service in (system.readers[0], system.writers[0]))
+    edge = Edge(nginx, directory / "edge", read, write)
+    try:
+        edge.start()
+        edge.wait_ready()
+        yield edge
+    finally:
+        edge.http.close()
+        edge.close()
+
+
 @pytest.fixture(scope="session")
-def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
+def nginx() -> str:
+    """The program; without it there is no edge to attack."""
+    return tools.find("nginx")
+
+
+@pytest.fixture(scope="session")
+def fronted(nginx: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
     """A system that takes writes without tokens, behind the edge, which it trusts to say who the client is."""
-    nginx = tools.find("nginx")
-    directory: Path = tmp_path_factory.mktemp("fronted")
-    with Guarded(directory, is_required=False, environment={"TRUSTED_PROXIES": HOST}) as system:
-        read, write = (Service(port=service.port) for service in (system.readers[0], system.writers[0]))
-        edge = Edge(nginx, directory / "edge", read, write, trusted="")
-        try:
-            edge.start()
-            edge.wait_ready()
-            yield Fronted(system, edge)
-        finally:
-            edge.http.close()
-            edge.close()
+    directory = tmp_path_factory.mktemp("fronted")
+    with (
+        Guarded(directory, is_required=False, environment={"TRUSTED_PROXIES": HOST}) as system,
+        edge_before(system, nginx, directory) as edge,
+    ):
+        yield Fronted(system, edge)

@@ -15,23 +15,13 @@ import pytest
 
 from tests.security.conftest import Fronted
 from tests.support.ports import HOST
-from tests.support.raw_http import Answer, Exchange, exchange
+from tests.support.raw_http import Answer, Exchange, exchange, get, request
 from tests.support.wait import eventually
 
 DOORS: Final = ("read", "write", "edge")
 JSON: Final = b"Content-Type: application/json"
 CHUNKED: Final = b"Transfer-Encoding: chunked"
 SMUGGLED_BODY: Final = b'{"content": "smuggled", "user_id": %d}'
-
-
-def request(method: bytes, target: bytes, *headers: bytes, body: bytes = b"") -> bytes:
-    """The bytes of a request with these headers and no others but Host."""
-    return b"\r\n".join([method + b" " + target + b" HTTP/1.1", b"Host: x", *headers, b"", body])
-
-
-def get(target: bytes, *headers: bytes) -> bytes:
-    """A request for something."""
-    return request(b"GET", target, *headers)
 
 
 def post(*headers: bytes, body: bytes = b"{}") -> bytes:

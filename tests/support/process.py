@@ -49,6 +49,12 @@ class Program:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def memory_bytes_max(self) -> int:
+        """The most memory that it has had since its start (Linux only)."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    @property
     def log(self) -> str:
         """Everything it wrote, over all its starts."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""

@@ -35,6 +35,16 @@ class Exchange:
         return [answer.status for answer in self.answers]
 
 
+def request(method: bytes, target: bytes, *headers: bytes, body: bytes = b"") -> bytes:
+    """The bytes of a request with these headers and no others but Host."""
+    return b"\r\n".join([method + b" " + target + b" HTTP/1.1", b"Host: x", *headers, b"", body])
+
+
+def get(target: bytes, *headers: bytes) -> bytes:
+    """A request for something."""
+    return request(b"GET", target, *headers)
+
+
 def exchange(port: int, request: bytes) -> Exchange:
     """Send a request, read its answer, then send another one on the same connection and read to the end.
 
@@ -56,6 +66,17 @@ def exchange(port: int, request: bytes) -> Exchange:
             answers += answer
     goes_on = bool(answers) and answers[-1].headers.get("x-request-id") == "sentinel"
     return Exchange(answers[:-1] if goes_on else answers, goes_on)
+
+
+def first_answer(port: int, request: bytes) -> Answer:
+    """The answer to a request that need not be whole; the client leaves when it has it."""
+    with (
+        socket.create_connection((HOST, port), timeout=EXCHANGE_SECONDS_MAX) as connection,
+        connection.makefile("rb") as stream,
+    ):
+        connection.sendall(request)
+        (answer,) = _read(stream)
+    return answer
 
 
 def _read(stream: BinaryIO) -> list[Answer]:

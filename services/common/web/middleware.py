@@ -52,6 +52,10 @@ UNMATCHED: Final = "unmatched"
 CLIENT_GONE_STATUS: Final = 499
 """Metrics label of a request whose client left before there was an answer."""
 
+OTHER_METHOD: Final = "other"
+"""Metrics label of what is none of _METHODS: the parser knows thirty more, which nobody but an attacker sends."""
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
 POSITION_KEY: Final = "log_position"
 _COUNTED_KEY: Final = "limit_lines"
 _SINGLE_HEADERS: Final = (b"authorization", b"content-type", b"host")
@@ -273,7 +277,7 @@ class RequestMiddleware:
         route = scope.get("route")
         label = UNMATCHED if route is None else route.path
         method = scope["method"]
-        self._metrics.observe(label, method, status, seconds)
+        self._metrics.observe(label, method if method in _METHODS else OTHER_METHOD, status, seconds)
         if _access_log.isEnabledFor(logging.DEBUG):
             log.debug("request", method=method, path=scope["path"], status=status, seconds=seconds)
 
