@@ -127,6 +127,7 @@ _index_where(NOT_DELETED, "tweets_by_author", Tweet.user_id, Tweet.id)
 _index_where(NOT_DELETED & col(Tweet.in_reply_to_id).is_not(None), "tweets_by_parent", Tweet.in_reply_to_id, Tweet.id)
 _index_where(LIKED_BY_USER, "likes_by_tweet", Like.tweet_id, Like.position)
 _index_where(RETWEETED_BY_USER, "retweets_by_tweet", Retweet.tweet_id, Retweet.position)
+_index_where(RETWEETED_BY_USER, "retweets_by_position", Retweet.position)
 
 
 class DeadLetter(Public, table=True):

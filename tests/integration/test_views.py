@@ -30,7 +30,8 @@ from services.common.events import (
 )
 from services.common.ids import created_at
 from services.common.log.entry import Entry
-from services.common.views import Answer, Page, Reader, Window, home_timeline
+from services.common.views import Answer, Page, Reader, Window, appearances, home_timeline
+from services.common.views.reader import Row, Statement
 from tests.support.logbook import chained
 
 ListView = Callable[[Reader, int, Window], Answer[Page[Any] | None]]
@@ -85,6 +86,26 @@ def database(tmp_path: Path) -> Iterator[Database]:
     made = Database(tmp_path)
     yield made
     made.close()
+
+
+class NotingReader(Reader):
+    """Keeps what was asked for."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.asked: list[tuple[Statement, dict[str, Any]]] = []
+
+    def rows(self, statement: Statement, **parameters: object) -> list[Row]:
+        self.asked.append((statement, parameters))
+        return super().rows(statement, **parameters)
+
+
+@pytest.fixture(params=["merged", "looked back a little", "looked back all the way"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How home timelines of users who follow only a few others are made."""
+    if request.param != "merged":
+        monkeypatch.setattr(appearances, "FOLLOWED_MIN", 1)
+        monkeypatch.setattr(appearances, "_LOOK_BACK", 1 if request.param == "looked back a little" else 100)
 
 
 def pages(view: Callable[[Window], Answer[Page[Any] | None]], limit: int) -> list[list[Any]]:
@@ -147,6 +168,7 @@ def test_an_offset_past_the_end_leaves_nothing_at_a_position(database: Database)
     assert ([item.id < newest for item in found.items], found.has_more) == ([True], True)
 
 
+@pytest.mark.usefixtures("way")
 def test_statements_are_planned_once_whatever_they_are_asked_for(database: Database) -> None:
     """SQLite plans a statement anew when a parameter has changed that its plan depends on, such as a bare LIMIT.
 
@@ -340,6 +362,7 @@ def played(script: list[tuple[str, int, int]], after: list[Entry]) -> tuple[list
     return users, entries
 
 
+@pytest.mark.usefixtures("way")
 def test_home_shows_every_tweet_once_at_its_newest_appearance_whatever_the_page_size(database: Database) -> None:
     """All pages together are the timeline that reading the whole log gives, and a window is what it cuts out."""
 
@@ -355,9 +378,12 @@ def test_home_shows_every_tweet_once_at_its_newest_appearance_whatever_the_page_
             shown = [(item.id, item.retweeted_by and item.retweeted_by.id) for items in walked for item in items]
             assert shown == [(tweet, by) for _, tweet, by in expected]
             for since, _, _ in expected[::3]:
-                newer = views.home(database.reader, user, Window(100, since_id=since)).value
-                assert newer is not None
-                assert [item.id for item in newer.items] == [tweet for at, tweet, _ in expected if at > since]
+                for limit_of_newer in (100, 2):
+                    newer = views.home(database.reader, user, Window(limit_of_newer, since_id=since)).value
+                    assert newer is not None
+                    above = [tweet for at, tweet, _ in expected if at > since]
+                    assert [item.id for item in newer.items] == above[:limit_of_newer]
+                    assert newer.has_more == (len(above) > limit_of_newer)
 
     check()
 
@@ -440,7 +466,7 @@ def test_home_finds_earlier_appearances_from_the_cheaper_side(database: Database
 
 def test_home_is_made_of_those_followed_last_and_costs_no_more_for_others(database: Database) -> None:
     """Whom one followed before FOLLOWED_MAX others has no place there, neither for tweets nor for retweets."""
-    me, forgotten, *others = database.users(*(f"user{number}" for number in range(home_timeline.FOLLOWED_MAX + 2)))
+    me, forgotten, *others = database.users(*(f"user{number}" for number in range(appearances.FOLLOWED_MAX + 2)))
     database.add(*(UserFollowed(follower_id=me, followee_id=followee) for followee in [forgotten, *others]))
     first, _, last, own = database.add(
         *(TweetCreated(user_id=author, content="hello") for author in (others[0], forgotten, others[-1], me))
@@ -469,9 +495,74 @@ def test_a_home_page_full_of_repetitions_is_cut_short_and_goes_on(
     assert len(walked) == 4
 
 
-def test_no_view_reads_more_rows_than_it_needs(database: Database) -> None:
+def followed_by(database: Database, count: int) -> tuple[int, list[int]]:
+    """A user, and so many whom she follows, of whom each has written a tweet."""
+    me, *others = database.users(*(f"user{number}" for number in range(count + 1)))
+    database.add(*(UserFollowed(follower_id=me, followee_id=other) for other in others))
+    return me, database.add(*(TweetCreated(user_id=other, content="hello") for other in others))
+
+
+def test_a_page_of_home_among_the_newest_tweets_asks_nobodys_streams(database: Database) -> None:
+    """Thousands of seeks would find the same. So does a look for what is new since, which is little."""
+    me, tweets = followed_by(database, 2 * appearances.FOLLOWED_MIN)
+    for window, expected in (
+        (Window(20), tweets[:-21:-1]),
+        (Window(20, max_id=tweets[50]), tweets[49:29:-1]),
+        (Window(20, since_id=tweets[-3]), tweets[:-3:-1]),
+        (Window(20, since_id=tweets[-1]), []),
+    ):
+        with NotingReader(database.engine) as reader:
+            page = views.home(reader, me, window).value
+            assert page is not None
+            assert [item.id for item in page.items] == expected
+            assert appearances._STREAMS not in [statement for statement, _ in reader.asked]
+
+
+def test_a_home_of_the_silent_costs_one_look_back_more_than_merging(database: Database) -> None:
+    """None of the newest tweets is by anybody followed: no more of them are looked at than half of the followed."""
+    count = appearances.FOLLOWED_MIN
+    me, tweets = followed_by(database, count)
+    (stranger,) = database.users("stranger")
+    database.add(*(TweetCreated(user_id=stranger, content="loud") for _ in range(5 * count)))
+    with NotingReader(database.engine) as reader:
+        page = views.home(reader, me, Window(20)).value
+        assert page is not None
+        assert [item.id for item in page.items] == tweets[:-21:-1]
+        looks = [
+            parameters["rows_skipped"] for statement, parameters in reader.asked if statement is appearances._FLOORS
+        ]
+        assert looks == [count // 2 - 1]
+
+
+def test_looking_back_goes_on_where_it_is_likely_to_fill_the_page_and_no_further(database: Database) -> None:
+    """One tweet in ten is by somebody followed, and a page is found among two hundred; then nobody followed writes."""
+    count = 2 * appearances.FOLLOWED_MIN
+    me, tweets = followed_by(database, count)
+    (stranger,) = database.users("stranger")
+    for author in [entry.position for entry in database.entries[1 : count + 1]][:50]:
+        database.add(*(TweetCreated(user_id=each, content="hello") for each in (author, *[stranger] * 9)))
+    newest = [entry.position for entry in database.entries if entry.name == TweetCreated.name][-500::10][::-1]
+    with NotingReader(database.engine) as reader:
+        page = views.home(reader, me, Window(20)).value
+        assert page is not None
+        assert [item.id for item in page.items] == newest[:20]
+        asked = [statement for statement, _ in reader.asked]
+        assert (asked.count(appearances._FLOORS), asked.count(appearances._STREAMS)) == (2, 0)
+        everything = views.home(reader, me, Window(100)).value
+        assert everything is not None
+        assert [item.id for item in everything.items] == [*newest, *tweets[::-1]][:100]
+        looked_at = sum(
+            1 + parameters["rows_skipped"] for statement, parameters in reader.asked if statement is appearances._FLOORS
+        )
+        assert looked_at <= 2 * appearances._LOOK_BACK_MAX * count
+
+
+def test_no_view_reads_more_rows_than_it_needs(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every statement finds its rows by an index; only the home timeline sorts, and only one row a stream."""
-    (ada,) = database.users("ada")
+    monkeypatch.setattr(appearances, "FOLLOWED_MIN", 1)
+    monkeypatch.setattr(appearances, "_LOOK_BACK", 1)
+    ada, bob = database.users("ada", "bob")
+    database.add(UserFollowed(follower_id=ada, followee_id=bob))
     (tweet,) = database.add(TweetCreated(user_id=ada, content="hello"))
     for view in LISTS:
         for subject in (ada, tweet):
@@ -481,7 +572,7 @@ def test_no_view_reads_more_rows_than_it_needs(database: Database) -> None:
     views.user(database.reader, ada)
     views.profile_by_username(database.reader, "ada")
     plans = list(plans_of(database.reader))
-    assert len(plans) >= 11
+    assert len(plans) >= 13
     assert set(INDEXES_OF_WHAT_IS_SHOWN) <= set(re.findall(r"INDEX (\w+)", str(plans)))
     for statement, plan in plans:
         scanned = [step for step in plan if step.startswith("SCAN") and step not in ALLOWED_SCANS]
@@ -489,7 +580,10 @@ def test_no_view_reads_more_rows_than_it_needs(database: Database) -> None:
         assert "USE TEMP B-TREE FOR ORDER BY" not in plan or "authors" in statement, (statement, plan)
 
 
-INDEXES_OF_WHAT_IS_SHOWN: Final = ("tweets_by_author", "tweets_by_parent", "likes_by_tweet", "retweets_by_tweet")
+INDEXES_OF_WHAT_IS_SHOWN: Final = (
+    *("tweets_by_author", "tweets_by_parent"),
+    *("likes_by_tweet", "retweets_by_tweet", "retweets_by_position"),
+)
 ALLOWED_SCANS = {"SCAN applied", "SCAN authors", "SCAN followed", "SCAN CONSTANT ROW"}
 
 
