@@ -120,8 +120,8 @@ def test_a_row_knows_its_number_file_and_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("users.csv", b"name,mail\n", "columns 'name,mail' are none of"),
-        ("users.csv", b"", "columns '' are none of"),
+        ("users.csv", b"name,mail\n", "must name the columns"),
+        ("users.csv", b"", "must name the columns"),
         ("users.xlsx", b"", "a .csv, .ndjson or .jsonl file is needed"),
         ("users.csv", b"username,email\n\xff,b\n", "not UTF-8"),
         ("users.csv", b'username,email\n"a,b\n', "unexpected end of data"),

@@ -36,14 +36,26 @@ def test_urls_of_all_kinds(url: str) -> None:
         ("redis+sentinel://one/master/0/1", "the name of the master"),
         ("redis+sentinel:///mymaster", "name each Sentinel"),
         ("redis+sentinel://one,/mymaster", "name each Sentinel"),
-        ("redis+sentinel://one:port/mymaster", "Port"),
-        ("redis+sentinel://one/mymaster/zero", "invalid literal"),
+        ("redis+sentinel://one:port/mymaster", "must look like redis://"),
+        ("redis+sentinel://one/mymaster/zero", "must look like redis://"),
+        ("redis://one:port", "must look like redis://"),
+        ("redis://one:99999", "must look like redis://"),
+        ("redis://one/zero", "must look like redis://"),
     ],
 )
 def test_urls_that_lead_nowhere(url: str, problem: str) -> None:
     """They are refused at the start."""
     with pytest.raises(ValueError, match=problem):
         check_redis_url(url)
+
+
+@pytest.mark.parametrize("sign", ["/", "#", "?", "["])
+@pytest.mark.parametrize("form", ["redis://:{}@one", "redis://me:12{}@one/3", "redis+sentinel://:{}@one,two/mymaster"])
+def test_a_password_that_is_not_encoded_is_refused_and_not_quoted(form: str, sign: str) -> None:
+    """A part of it would be taken for a port, and be in the message, or for a host, and be asked for in the DNS."""
+    with pytest.raises(ValueError, match="must look like") as refused:
+        check_redis_url(form.format(f"sec{sign}ret"))
+    assert "sec" not in str(refused.value)
 
 
 def test_every_sentinel_is_asked() -> None:

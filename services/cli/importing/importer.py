@@ -26,6 +26,7 @@ from services.common.errors import OutcomeUnknown
 
 CONCURRENCY: Final = 32
 ATTEMPTS_MAX: Final = 5  # to send one tweet of which nobody can say what became
+PRIVATE: Final = ("email", "password")
 SENT_TOGETHER_MAX: Final = 256  # tweets that one fsync of the journal announces
 
 RowsOf = Callable[[], Iterable[SourceRow]]
@@ -189,7 +190,7 @@ class Importer:
         self._refuse(source, answer.status, answer.code, answer.detail)
 
     def _refuse(self, source: SourceRow, status: int, code: str, detail: Any) -> None:
-        row = {name: value for name, value in _fields_of(source).items() if name != "password"}
+        row = {name: value for name, value in _fields_of(source).items() if name not in PRIVATE}
         self._journal.record_refused(source.number, Refusal(source.file, source.line, status, code, detail, row))
         self._count(self.tally.refused, source)
 

@@ -29,7 +29,7 @@ LINE_END: Final = b"\n"
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A row that was not accepted. ``status`` is 0 when it was never sent; ``row`` is without its password."""
+    """A row that was not accepted. ``status`` is 0 when it was never sent; ``row`` is without what is private."""
 
     file: str
     line: int

@@ -134,9 +134,8 @@ def _csv_rows(path: Path) -> _Lines:
     with _text(path, newline="") as file:
         reader = csv.DictReader(file, strict=True)
         kind = _kind_of(reader.fieldnames or ())
-        if kind is None:
-            found = ",".join(reader.fieldnames or ())
-            raise CommandFailed(f"{path}: columns {found!r} are none of: {CSV_COLUMNS}", USAGE)
+        if kind is None:  # not repeated: without a header it is a row, with an address and a password in it
+            raise CommandFailed(f"{path}: the first line must name the columns: {CSV_COLUMNS}", USAGE)
         try:
             for fields in reader:
                 yield path, reader.line_num, _csv_row(kind, fields)

@@ -29,6 +29,10 @@ _SENTINEL_SUFFIX: Final = "+sentinel"
 _SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://")
 
 
+class _Misnamed(ValueError):
+    """What is wrong with a URL, in words of ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sentinels:
     """What a URL says of Sentinels; ``arguments`` are redis-py's, for connections to the master."""
@@ -47,9 +51,29 @@ def check_redis_url(url: str) -> str:
             "must look like redis://host:6379 (or rediss://, or unix:///path), "
             "or redis+sentinel://host1:26379,host2:26379/mymaster"
         )
-    if is_sentinel(url):
-        _sentinels(url)
+    try:
+        is_whole = _is_whole(url)
+    except _Misnamed:
+        raise
+    except ValueError:  # its words quote what it takes for a port, and that may be a part of a password
+        is_whole = False
+    if not is_whole:
+        raise ValueError(
+            "must look like redis://user:password@host:6379/0; in a password, / is %2F, # is %23, ? is %3F"
+        )
     return url
+
+
+def _is_whole(url: str) -> bool:
+    """Whether it names a server or Sentinels, and has nothing left over. Raises ValueError."""
+    parts = urlsplit(url)
+    if parts.fragment or "@" in parts.query:
+        return False
+    if is_sentinel(url):
+        return bool(_sentinels(url))
+    parse_url(url)  # type: ignore[no-untyped-call]
+    database = parts.path.strip("/")
+    return parts.scheme == "unix" or not database or database.isdigit()
 
 
 def is_sentinel(redis_url: str) -> bool:
@@ -110,7 +134,7 @@ def _sentinels(url: str) -> _Sentinels:
     sentinel_arguments |= {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
     master, _, database = parts.path.strip("/").partition("/")
     if not master or "/" in database:
-        raise ValueError("must end with the name of the master, as in redis+sentinel://host1:26379/mymaster")
+        raise _Misnamed("must end with the name of the master, as in redis+sentinel://host1:26379/mymaster")
     if database:
         arguments["db"] = int(database)
     addresses = [_address(host) for host in hosts.split(",")]
@@ -120,5 +144,5 @@ def _sentinels(url: str) -> _Sentinels:
 def _address(host: str) -> tuple[str, int]:
     parts = urlsplit(f"//{host}")
     if not parts.hostname:
-        raise ValueError("must name each Sentinel, as in redis+sentinel://host1:26379,host2:26379/mymaster")
+        raise _Misnamed("must name each Sentinel, as in redis+sentinel://host1:26379,host2:26379/mymaster")
     return parts.hostname, parts.port or SENTINEL_PORT
