@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
+import httpx
 import pytest
 from argon2 import Parameters, PasswordHasher, extract_parameters
 from pydantic import SecretStr
@@ -18,9 +20,12 @@ from services.common.log.credentials import CredentialLookups
 from services.write.commands import LogIn
 from services.write.credentials import THREADS, WAITING_MAX, Credentials
 from services.write.logins import Logins
+from tests.security.conftest import Fronted
 from tests.support.guarded import PASSWORD
+from tests.support.wait import eventually
 
 KEY: Final = SecretStr("a key for tests, not secret")
+FLOODERS: Final = 40
 
 
 @dataclass
@@ -157,3 +162,25 @@ async def test_of_many_at_once_few_are_hashed_and_the_rest_refused(sign_in: Sign
         sign_in.hasher.may_go_on.set()
     assert outcomes.count("bad_credentials") == WAITING_MAX
     assert sign_in.hasher.running_max <= THREADS
+
+
+def test_a_flood_of_sign_ins_leaves_the_pod_to_others(fronted: Fronted) -> None:
+    """From many addresses: 503 with Retry-After, in bounded memory. Others write, and sign in if they try again."""
+    writer = fronted.system.writers[0]
+    ada, tweet = fronted.system.sign_up(), fronted.system.tweet(fronted.system.cast[0])
+    before = writer.memory_bytes_max
+
+    def sign_in(password: str, address: str) -> httpx.Response:
+        body = {"username": ada.username, "password": password}
+        return writer.http.post("/auth/token", json=body, headers={"X-Forwarded-For": address}, timeout=60)
+
+    with ThreadPoolExecutor(FLOODERS) as pool:
+        floods = [pool.submit(sign_in, "not that one", f"203.0.113.{number}") for number in range(5 * FLOODERS)]
+        liked = {fronted.system.write.post(f"/tweets/{tweet}/like", timeout=60).status_code for _ in range(10)}
+        eventually(lambda: sign_in(PASSWORD, "198.51.100.9").status_code == 200, poll_seconds=0.1)
+        answers = [flood.result() for flood in floods]
+    assert liked == {200}
+    assert {answer.status_code for answer in answers} <= {401, 503}
+    assert all(answer.headers["Retry-After"] for answer in answers if answer.status_code == 503)
+    assert writer.memory_bytes_max - before < 128 * 2**20
+    assert fronted.errors_logged() == []
