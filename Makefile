@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-simulation simulate test-stores test-bench test-charts test-tilt tilt-ci charts images kind-up minikube-up kind-load minikube-load install uninstall torture torture-short torture-k8s test-torture test-security fuzz e2e bench bench-check bench-growth check lint types fmt docs lock clean
+.PHONY: help setup dev demo test test-unit test-contract test-integration test-programs test-faults test-simulation simulate test-stores test-bench test-charts test-tilt tilt-ci charts images kind-up minikube-up kind-load minikube-load install uninstall torture torture-short torture-k8s test-torture test-security fuzz e2e bench bench-check bench-growth check lint types fmt docs lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -157,6 +157,7 @@ lint: setup ## Check formatting, lint rules, the direction of imports, and table
 	$(BIN)/ruff check --quiet
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python script/reference --check
+	$(BIN)/python script/licences --check
 
 types: setup ## Check types with mypy --strict
 	$(BIN)/mypy
@@ -165,9 +166,13 @@ fmt: setup ## Format the code and repair what the linter can repair
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-docs: setup ## Write the tables of README.md and docs that are made from the code, and the dashboards
+docs: setup ## Write what is made from the code: tables of README.md and docs, the licences, the dashboards
 	$(BIN)/python script/reference
+	$(BIN)/python script/licences
 	$(BIN)/python script/dashboards
+
+audit: setup ## Look for known vulnerabilities of the locked packages (asks PyPI; not a part of check)
+	$(BIN)/uvx pip-audit@2.10.1 --strict --disable-pip --require-hashes -r requirements.txt -r requirements-dev.txt $(ARGS)
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'

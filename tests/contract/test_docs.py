@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,29 @@ def test_the_tables_of_settings_and_metrics_are_up_to_date() -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+
+
+def test_every_locked_package_has_a_licence_that_is_accepted() -> None:
+    """And is on the page that `make docs` makes."""
+    subprocess.run([sys.executable, ROOT / "script" / "licences", "--check"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("expression", "is_accepted"),
+    [
+        ("MIT", True),
+        ("MIT AND PSF-2.0", True),
+        ("GPL-3.0-only OR MIT", True),
+        ("MIT AND GPL-3.0-only", False),
+        ("AGPL-3.0-or-later", False),
+        ("Proprietary", False),
+        ("", False),
+    ],
+)
+def test_a_licence_that_nobody_has_accepted_is_refused(expression: str, is_accepted: bool) -> None:
+    """Of alternatives one is enough; of parts all must be."""
+    script = runpy.run_path(str(ROOT / "script" / "licences"))
+    assert script["is_accepted"](expression) is is_accepted
 
 
 def test_every_route_is_on_the_api_page(running: System) -> None:
