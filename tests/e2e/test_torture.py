@@ -25,7 +25,7 @@ from tests.e2e.wait import eventually
 from tests.torture import copies
 from tests.torture.checker import check
 from tests.torture.clients import Client, World
-from tests.torture.history import Copy, Fault, History, HistoryFile, LogEntry, Record, Run, read_records
+from tests.torture.history import Copy, Fault, History, HistoryFile, LogEntry, Run, read_records
 from tests.torture.summary import summary
 
 SECONDS: Final = float(os.environ.get("TORTURE_SECONDS", "0"))
@@ -115,7 +115,8 @@ def test_cluster_under_torture(release: Release, url: str, figures: Figures, tmp
     assert others == {release.namespace}, f"at this address other releases answer, too: {others}"
     path = tmp_path / "history.ndjson"
     with HistoryFile(path) as history:
-        history.add(Run(SEED, SECONDS, f"make torture-k8s SECONDS={SECONDS:.0f} SEED={SEED}"))
+        before = max(record.position for record in _ending(release))
+        history.add(Run(SEED, SECONDS, f"make torture-k8s SECONDS={SECONDS:.0f} SEED={SEED}", before))
         asyncio.run(_torture(release, Ingress(url), history))
         for record in _ending(release):
             history.add(record)
@@ -140,7 +141,7 @@ async def _torture(release: Release, ingress: Ingress, history: HistoryFile) -> 
         world.is_over = True
 
 
-def _ending(release: Release) -> Iterator[Record]:
+def _ending(release: Release) -> Iterator[Copy | LogEntry]:
     """The whole log, which the owner has archived when nothing happens any more, and every copy."""
     lines = eventually(lambda: _settled(release), SETTLED_SECONDS_MAX, lambda: "not all copies are at one position")
     for line in lines:

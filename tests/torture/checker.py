@@ -84,7 +84,7 @@ def check(history: History) -> list[Violation]:
     checks: tuple[Callable[[], Iterator[Violation]], ...] = (
         lambda: check_end(history),
         lambda: check_chain(history.entries),
-        lambda: check_requests(requests, history.entries, model),
+        lambda: check_requests(requests, history.own_entries, model),
         lambda: check_ids_ascend(requests, history.entries),
         lambda: check_monotonic(history.operations),
         lambda: check_reads(history.operations, requests, model),

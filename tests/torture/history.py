@@ -27,12 +27,13 @@ Outcome = Literal["ok", "refused", "unknown"]
 """``ok``: acknowledged. ``refused``: the answer says that nothing was done. ``unknown``: anything else."""
 
 
-class Run(msgspec.Struct, tag="run", frozen=True):
-    """How a run was started."""
+class Run(msgspec.Struct, tag="run", frozen=True, omit_defaults=True):
+    """How a run was started, and after which entry of the log: no request of the run asked for that one or an older."""
 
     seed: int
     seconds: float
     command: str
+    after_position: int = 0
 
 
 class Operation(msgspec.Struct, tag="operation", frozen=True, omit_defaults=True):
@@ -118,6 +119,12 @@ class History:
     copies: list[Copy] = field(default_factory=list)
     names: list[Names] = field(default_factory=list)
     incomplete: list[Incomplete] = field(default_factory=list)
+
+    @property
+    def own_entries(self) -> list[LogEntry]:
+        """Those since the first run began."""
+        after = min((run.after_position for run in self.runs), default=0)
+        return [entry for entry in self.entries if entry.position > after]
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> History:

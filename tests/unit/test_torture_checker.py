@@ -226,6 +226,13 @@ def test_bad_history_has_its_violation(kind: str, change: Callable[[list[Record]
     assert kind in {violation.kind for violation in violations(change(GOOD))}
 
 
+def test_nobody_need_have_asked_for_what_was_there_before() -> None:
+    """Ada and bob were, when this run began; what came later needs its request."""
+    began = Run(1, 10, "by hand", after_position=20)
+    assert violations([began, *GOOD[3:]]) == []
+    assert {violation.kind for violation in violations([GOOD[0], *GOOD[3:]])} == {"unexplained"}
+
+
 def test_history_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     """All kinds of records."""
     with HistoryFile(tmp_path / "history.ndjson") as file:
