@@ -41,8 +41,13 @@ def unix_ms_of(position: int) -> int:
 
 
 def created_at(position: int) -> str:
-    """When a position was made, as RFC 3339 in UTC with milliseconds: ``2026-11-22T13:21:00.123Z``."""
-    seconds, milliseconds = divmod(unix_ms_of(position), 1000)
+    """When a position was made, as ``time_of`` says it."""
+    return time_of(unix_ms_of(position))
+
+
+def time_of(unix_ms: int) -> str:
+    """A time as RFC 3339 in UTC with milliseconds: ``2026-11-22T13:21:00.123Z``."""
+    seconds, milliseconds = divmod(unix_ms, 1000)
     days, seconds = divmod(seconds, 86_400)
     minutes, seconds = divmod(seconds, 60)
     return _TIME % (_date(days), minutes // 60, minutes % 60, seconds, milliseconds)

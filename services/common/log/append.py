@@ -106,8 +106,7 @@ _UNPROVEN: Final = -1
 """In place of a token's position: somebody is said to act, and need only be there and not be suspended."""
 
 
-@dataclass(frozen=True, slots=True)
-class AppendItem:
+class AppendItem(msgspec.Struct, frozen=True):
     """One event to append.
 
     ``target`` is an id the event refers to: above the head it cannot exist, and the item is ``not_found``.

@@ -6,6 +6,7 @@ tweets in the order of their newest appearance with oneself or a followed user; 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
@@ -16,7 +17,7 @@ from services.common.models import Follow, Retweet
 from services.common.shapes import Answer, HomeTweetView, Page, TweetView, UserView, Window, page_of
 from services.common.views.appearances import FOLLOWED_MAX, Appearance, appearances, authors
 from services.common.views.reader import ROWS_MAX, Reader, Statement
-from services.common.views.tweets import tweet
+from services.common.views.tweets import tweets
 from services.common.views.users import user
 
 APPEARANCES_MAX: Final = 2_000
@@ -33,23 +34,36 @@ def home(reader: Reader, user_id: int, window: Window) -> Answer[Page[HomeTweetV
 
 def _page(reader: Reader, me: UserView, window: Window) -> Page[HomeTweetView]:
     rows: list[tuple[int, HomeTweetView]] = []
-    seen: set[int] = set()
-    looked_at, oldest = 0, window.max_id
-    for appearance in islice(appearances(reader, me, window), APPEARANCES_MAX):
-        looked_at, oldest = looked_at + 1, appearance.position
-        if appearance.tweet_id in seen:
-            continue
-        seen.add(appearance.tweet_id)
-        found = tweet(reader, appearance.tweet_id).value
-        if found is None or _appears_above(reader, me, found, window):
-            continue
-        rows.append((appearance.position, _item(reader, found, appearance)))
-        if len(rows) > window.limit:
-            break
+    newest_first = _Bounded(appearances(reader, me, window), window)
+    while some := newest_first.unseen(window.limit + 1 - len(rows)):
+        found = tweets(reader, [appearance.tweet_id for appearance in some])
+        for appearance in some:
+            shown = found.get(appearance.tweet_id)
+            if shown is not None and not _appears_above(reader, me, shown, window):
+                rows.append((appearance.position, _item(reader, shown, appearance)))
     page = page_of(rows, window.limit)
-    if looked_at == APPEARANCES_MAX and not page.has_more:
-        page.oldest, page.has_more = oldest, True
+    if newest_first.looked_at == APPEARANCES_MAX and not page.has_more:
+        page.oldest, page.has_more = newest_first.oldest, True
     return page
+
+
+class _Bounded:
+    """The first APPEARANCES_MAX appearances, of which each tweet is taken once."""
+
+    def __init__(self, newest_first: Iterator[Appearance], window: Window) -> None:
+        self.looked_at, self.oldest = 0, window.max_id
+        self._newest_first = islice(newest_first, APPEARANCES_MAX)
+        self._seen: set[int] = set()
+
+    def unseen(self, count: int) -> list[Appearance]:
+        """The next so many of tweets that have not been taken; fewer at the end."""
+        found: list[Appearance] = []
+        while len(found) < count and (appearance := next(self._newest_first, None)) is not None:
+            self.looked_at, self.oldest = self.looked_at + 1, appearance.position
+            if appearance.tweet_id not in self._seen:
+                self._seen.add(appearance.tweet_id)
+                found.append(appearance)
+        return found
 
 
 def _item(reader: Reader, found: TweetView, appearance: Appearance) -> HomeTweetView:
