@@ -37,6 +37,10 @@ from services.db_updater.volume import Volume
 STREAM_CHUNK_BYTES: Final = 2**20
 SNAPSHOT_MEDIA_TYPE: Final = "application/vnd.sqlite3"
 
+REDIS_SECONDS: Final = 5.0
+"""How long the owner waits for any answer of Redis. Nobody waits for the owner, and on a machine that is busy with all
+that starts at once a recovery must not begin anew for one answer in hundreds that takes longer than a second."""
+
 _logger = structlog.get_logger()
 
 
@@ -196,7 +200,7 @@ def _open(settings: OwnerSettings, metrics: OwnerMetrics) -> Iterator[Parts]:
     _logger.info("sqlite", version=sqlite_version, has_wal_fix=has_wal_fix(sqlite_library().sqlite_version_info))
     volume = Volume(settings.database, settings.volume_directory, settings.archive_directory)
     metrics.watch_volume(settings.volume_directory)
-    with closing(volume), closing(EventLog(settings.redis_url)) as log:
+    with closing(volume), closing(EventLog(settings.redis_url, timeout_seconds=REDIS_SECONDS)) as log:
         shelf = SnapshotShelf(
             settings.database,
             settings.snapshot_directory,
