@@ -68,8 +68,10 @@ class Outcome:
     generator_cpu: float = 0.0
 
     def percentile(self, kind: str, percent: float) -> float:
-        """A percentile of a kind's latencies in ms."""
+        """A percentile of a kind's latencies in ms. Raises ValueError where none of it was answered."""
         ordered = sorted(self.latencies_ms[kind])
+        if not ordered:
+            raise ValueError(f"nothing of the kind {kind} was answered")
         return round(ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))], 3)
 
     def summary(self, kind: str) -> dict[str, float]:
