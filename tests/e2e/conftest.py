@@ -22,9 +22,10 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Pods take their time to start and to stop."""
+    """Pods take their time to start and to stop; torture says itself how long it takes."""
     for item in items:
-        item.add_marker(pytest.mark.timeout(420))
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(420))
 
 
 @pytest.fixture(scope="session")
