@@ -23,6 +23,7 @@ from tests.e2e.figures import Figures
 from tests.e2e.release import Release
 from tests.e2e.wait import eventually
 from tests.torture import copies
+from tests.torture.check import text
 from tests.torture.checker import check
 from tests.torture.clients import Client, World
 from tests.torture.history import Copy, Fault, History, HistoryFile, LogEntry, Run, read_records
@@ -121,7 +122,7 @@ def test_cluster_under_torture(release: Release, url: str, figures: Figures, tmp
         for record in _ending(release):
             history.add(record)
     judged = History.of(read_records(path))
-    figures(f"{path}\n{summary(judged)}")
+    figures(f"{path}\n{text(list(summary(judged)))}")
     assert check(judged) == []
 
 

@@ -21,14 +21,22 @@ EMAIL_HASH_KEY: Final = "a key for tests, not secret"
 class System:
     """Everything on free ports, all files below ``directory``. Use as a context manager.
 
-    ``environment`` reaches every service. The parts are ``redis``, ``owner``, ``readers`` and ``writers``, each with
-    ``kill``, ``pause``, ``restart`` and so on; ``read`` and ``write`` are clients of the first reader and writer.
+    ``environment`` reaches every service, each of which may take ``start_seconds`` to start. The parts are ``redis``,
+    ``owner``, ``readers`` and ``writers``, each with ``kill``, ``pause``, ``restart`` and so on; ``read`` and ``write``
+    are clients of the first reader and writer.
     """
 
     def __init__(
-        self, directory: Path, *, readers: int = 1, writers: int = 1, environment: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        *,
+        readers: int = 1,
+        writers: int = 1,
+        environment: Mapping[str, str] | None = None,
+        start_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.directory = directory
+        self._start_seconds = start_seconds
         self.redis = RedisServer(directory / "redis")
         self._environment = {"REDIS_URL": self.redis.url, "LOG_FORMAT": "json", **(environment or {})}
         self.owner = self.new_owner("owner")
@@ -82,7 +90,7 @@ class System:
             for service in self._services():
                 service.start()
             for service in self._services():
-                service.wait_ready()
+                service.wait_ready(self._start_seconds)
         except BaseException:
             self.close()
             raise

@@ -20,6 +20,8 @@ READERS: Final = 3
 WRITERS: Final = 2
 RETENTION_SECONDS: Final = 5
 """So short that a reader which was away for some seconds needs a snapshot, and that the owner trims all the time."""
+START_SECONDS: Final = 120.0
+"""How long a part may take to start beside the programs of other tests."""
 
 
 @dataclass
@@ -108,7 +110,7 @@ async def arena(
         "SNAPSHOT_LEASE_SECONDS": "10",
         **(environment or {}),
     }
-    system = System(directory, readers=readers, writers=writers, environment=settings)
+    system = System(directory, readers=readers, writers=writers, environment=settings, start_seconds=START_SECONDS)
     async with AsyncExitStack() as opened:
         append_network = await opened.enter_async_context(FaultyNetwork(system.redis.port))
         snapshot_network = await opened.enter_async_context(FaultyNetwork(system.owner.port))

@@ -55,8 +55,6 @@ class World:
     tweets: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=RECENT_TWEETS))
     acknowledged: int = 0
     unknown: int = 0
-    writes_ended: int = 0
-    """Sent writes whose clients wait no more, whatever they were told."""
     write_acknowledged_at: float = 0.0
     """When the newest write was sent that has been acknowledged."""
     tokens: dict[int, str] = field(default_factory=dict)
@@ -114,11 +112,17 @@ class Client:
     async def run(self) -> None:
         """Ask until the world is over."""
         turns = [self._read_tweet, self._read_user, self._read_list, self._write]
-        while not self._world.is_over:
-            (turn,) = self._random.choices(turns, [16, 4, 5, 75])
-            await turn()
-            if self._idle_seconds:
-                await asyncio.sleep(self._idle_seconds * 2 * self._random.random())
+        try:
+            while not self._world.is_over:
+                (turn,) = self._random.choices(turns, [16, 4, 5, 75])
+                await turn()
+                if self._idle_seconds:
+                    await asyncio.sleep(self._idle_seconds * 2 * self._random.random())
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close its connections."""
         for _, connection in [*self._writers, *self._readers]:
             connection.close()
 
@@ -158,7 +162,6 @@ class Client:
         self._count += 1
         self._world.acknowledged += outcome == "ok"
         self._world.unknown += outcome == "unknown"
-        self._world.writes_ended += 1
         operation = Operation(
             client=self._name,
             process=process if process == server.process else "",

@@ -1,6 +1,7 @@
 """``python -m tests.torture.defective DEFECT MODULE``: a service with a known defect, to see that the checker finds it.
 
-A process of the tests patches itself and then runs the service's module as it is: production code has no switch.
+A process of the tests patches itself and then runs the service's module as it is: production code has no switch. With
+``none`` for a defect it is sound. Its fault points can be armed (tests/support/armed.py).
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from services.common.log.entry import Entry
 from services.common.log.subscription import Subscription
 from services.common.projection import handlers
 from services.common.projection.rows import PairRows, Rows
+from tests.support import armed
 
+NONE: Final = "none"
 KEPT_ENTRIES: Final = 3
-LATE_SECONDS: Final = 0.5
+POLL_SECONDS: Final = 0.01
 LATE_SECONDS_MAX: Final = 20.0
-STRUCK: Final = "struck"
+HARM: Final = "harm"
 """The file in the working directory that gets a line where a defect did harm, if it can tell."""
 
 
@@ -81,7 +84,7 @@ def ignore_prev() -> None:
         return list(entries)
 
     _replace(subscription, "check_chain", trusting)
-    _replace(Subscription, "_check_head", lambda _: None)
+    _replace(Subscription, "_read_up_to_head", lambda _: [])
 
 
 def start_at_the_end() -> None:
@@ -96,7 +99,7 @@ def start_at_the_end() -> None:
     def late(self: Subscription, log: EventLog, after_position: int, **options: Any) -> None:
         until = time.monotonic() + (LATE_SECONDS_MAX if log.status().entries_added > 1 else 0)
         while log.head() <= after_position and time.monotonic() < until:
-            time.sleep(0.01)  # under load somebody writes all the time
+            time.sleep(POLL_SECONDS)
         start(self, log, log.head(), **options)
 
     _replace(Subscription, "__init__", late)
@@ -110,15 +113,19 @@ def fill_the_cache_late() -> None:
     def late(
         self: Cache[Any], key: Any, value: Any, *, size_bytes: int, read_position: int, made_from: Iterable[Any]
     ) -> bool:
-        names = list(made_from)
+        names, loop = list(made_from), asyncio.get_running_loop()
+        until = loop.time() + LATE_SECONDS_MAX
 
         def keep() -> None:
             now = max(self._generations[_slot(name)] for name in names)
             if now > read_position:
                 stale[key] = value
+            elif loop.time() < until:
+                loop.call_later(POLL_SECONDS, keep)
+                return
             fill(self, key, value, size_bytes=size_bytes, read_position=max(now, self._floor), made_from=names)
 
-        asyncio.get_running_loop().call_later(LATE_SECONDS, keep)
+        keep()
         return True
 
     def telling(self: Cache[Any], key: Any) -> Any:
@@ -161,18 +168,21 @@ DEFECTS: Final[dict[str, Callable[[], None]]] = {
 
 
 def _note_harm() -> None:
-    with Path(STRUCK).open("a", encoding="utf-8") as notes:
-        notes.write("struck\n")
+    with Path(HARM).open("a", encoding="utf-8") as notes:
+        notes.write("harm\n")
 
 
 def _replace(holder: Any, name: str, defective: Callable[..., Any]) -> None:
+    assert hasattr(holder, name), f"{holder} has no {name} any more"
     setattr(holder, name, defective)
 
 
 def main() -> None:
     """Patch this process and run the service."""
     _, defect, module = sys.argv
-    DEFECTS[defect]()
+    armed.listen()
+    if defect != NONE:
+        DEFECTS[defect]()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -153,12 +153,17 @@ class HistoryFile:
     """Writes a history. Use as a context manager; ``add`` is for any thread."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = path.open("wb")
         self._encode = msgspec.json.Encoder().encode
 
     def add(self, record: Record) -> None:
         """Write one record."""
         self._file.write(self._encode(record) + b"\n")
+
+    def flush(self) -> None:
+        """Let others read what was written until now."""
+        self._file.flush()
 
     def __enter__(self) -> Self:
         return self

@@ -1,22 +1,22 @@
 """The checker is itself tested: each known defect is planted in a real process, and the checker must find it.
 
-Each schedule also runs without a defect, and then nothing may be found.
+Nothing is left to chance: a schedule brings about, request by request, what makes its defect do harm. A system without
+a defect passes every schedule, and then nothing may be found.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from services.common.log.client import EventLog
+from tests.support.armed import arm, disarm, struck_in
 from tests.support.faulty_network import Fault as NetworkFault
 from tests.support.redis_server import RedisServer
 from tests.support.system import System
@@ -25,39 +25,34 @@ from tests.torture.arena import Arena, Part, arena
 from tests.torture.checker import check
 from tests.torture.clients import Client, World
 from tests.torture.ending import collect
+from tests.torture.hand import PATIENCE_SECONDS, Hand
 from tests.torture.history import History, HistoryFile, read_records
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
 
-CLIENTS = 8
+CLIENTS = 4
 IDLE_SECONDS = 0.05
 FEW = 5
-HARMS = 10
-"""So often a planted defect does what it does: once may make no difference, as after a like and its undoing."""
-WRITES_WITHOUT_REDIS = 3 * CLIENTS
-"""So many that some of them were sent when Redis was gone: a client has one at a time on its way."""
+MANY = 10
+"""More entries than a log has that was trimmed by length (defective.KEPT_ENTRIES)."""
+RESENDS_MAX = 50
+"""More often than a call is sent in its time."""
 SEED = 20261122
-PATIENCE_SECONDS = 120.0
-
-
-class Lasting(deque[tuple[int, int]]):
-    """Tweets that are replaced now and then only, so that much happens to each."""
-
-    def append(self, tweet: tuple[int, int]) -> None:
-        """Take every twentieth."""
-        if len(self) < FEW or tweet[0] % 20 == 0:
-            super().append(tweet)
+END_SECONDS = 120.0
+END_SECONDS_WITH_A_DEFECT = 15.0
+"""So long all may take to apply the whole log: with some defects they never do."""
 
 
 @dataclass
 class Trial:
-    """A small system under load, one kind of its processes perhaps with a defect."""
+    """A small system in use, one kind of its processes perhaps with a defect that tells when it does harm."""
 
     arena: Arena
     world: World
     history: HistoryFile
+    hand: Hand
     harm_is_told: bool = False
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    clients: int = 0
 
     @property
     def owner(self) -> Part:
@@ -69,55 +64,42 @@ class Trial:
         """The Redis."""
         return self.arena.system.redis
 
-    def begin(self, clients: int = CLIENTS) -> None:
-        """Let clients ask."""
+    @asynccontextmanager
+    async def load(self) -> AsyncIterator[None]:
+        """Let clients follow chance meanwhile."""
         self.world.is_over = False
-        ground, names = self.arena, range(len(self.tasks), len(self.tasks) + clients)
-        self.tasks += [
-            asyncio.create_task(
-                Client(
-                    f"c{name}",
-                    SEED,
-                    self.world,
-                    self.history,
-                    writers=ground.writers,
-                    readers=ground.readers,
-                    idle_seconds=IDLE_SECONDS,
-                ).run()
-            )
-            for name in names
-        ]
+        tasks = [asyncio.create_task(self._client().run()) for _ in range(CLIENTS)]
+        try:
+            yield
+        finally:
+            self.world.is_over = True
+            await asyncio.gather(*tasks)
 
-    async def end(self) -> None:
-        """Let them come to their end."""
-        self.world.is_over = True
-        await asyncio.gather(*self.tasks)
+    def _client(self) -> Client:
+        self.clients += 1
+        ground = self.arena
+        return Client(
+            f"c{self.clients}",
+            SEED,
+            self.world,
+            self.history,
+            writers=ground.writers,
+            readers=ground.readers,
+            idle_seconds=IDLE_SECONDS,
+        )
 
-    async def go_on(self, operations: int) -> None:
-        """Wait until so many more are acknowledged."""
+    async def go_on(self, operations: int = 40) -> None:
+        """Wait until so many more of the load are acknowledged."""
         enough = self.world.acknowledged + operations
         async with asyncio.timeout(PATIENCE_SECONDS):
             while self.world.acknowledged < enough:
                 await asyncio.sleep(0.01)
 
-    async def until_told(self, writes: int) -> None:
-        """Wait until clients were told, or have given up to hear, what became of so many more writes."""
-        enough = self.world.writes_ended + writes
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while self.world.writes_ended < enough:
-                await asyncio.sleep(0.01)
-
-    async def until_struck(self) -> None:
-        """Wait until a planted defect that can tell has done enough harm to be seen."""
-        notes = [part.program.directory / defective.STRUCK for part in self.arena.parts.values()]
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while self.harm_is_told and sum(len(path.read_text().split()) for path in notes if path.exists()) < HARMS:
-                await asyncio.sleep(0.05)
-
-    async def kill(self, part: Part) -> None:
-        """kill -9, and start again."""
-        await asyncio.to_thread(part.program.kill)
-        await self.start(part)
+    @property
+    def is_harmed(self) -> bool:
+        """Whether a planted defect, if it can tell, has done harm often enough to be sure that it is seen."""
+        notes = [part.program.directory / defective.HARM for part in self.arena.parts.values()]
+        return not self.harm_is_told or sum(len(path.read_text().split()) for path in notes if path.exists()) >= FEW
 
     async def start(self, part: Part) -> None:
         """Start it and wait until it serves."""
@@ -128,124 +110,122 @@ class Trial:
 Schedule = Callable[[Trial], Awaitable[None]]
 
 
-async def found(directory: Path, schedule: Schedule, defect: str = "", modules: tuple[str, ...] = ()) -> set[str]:
-    """The kinds of violation found after a schedule, with a defect in the services of these modules."""
-    path = directory / "history.ndjson"
-
-    def plant(system: System) -> None:
-        for program in (system.owner, *system.readers, *system.writers):
-            module = program.command[-1]
-            if module in modules:
-                program.command[1:] = ["-m", "tests.torture.defective", defect, module]
-
-    readers = 2 if schedule is reader_left_behind else 1
-    settings = {"LOG_RETENTION_SECONDS": "0"}
-    async with arena(directory, readers=readers, writers=1, environment=settings, prepare=plant) as ground:
-        with HistoryFile(path) as history:
-            await schedule(Trial(ground, World(), history, harm_is_told=defect in HARM_IS_TOLD))
-            for record in await asyncio.to_thread(lambda: list(collect(ground.system, patience_seconds=30))):
-                history.add(record)
-    violations = check(History.of(read_records(path)))
-    for violation in violations[:10]:
-        sys.stderr.write(f"{violation}\n")
-    return {violation.kind for violation in violations}
-
-
 async def answers_lost(trial: Trial) -> None:
-    """Answers of the log get lost, one after another, and some do not come at all until the client has given up."""
-    trial.begin()
-    network = trial.arena.append_network
-    for faults in ([NetworkFault.LOSE_ANSWER] * 3, [NetworkFault.WITHHOLD_ANSWER] * 6) * 3:
-        await trial.go_on(50)
-        network.faults.extend(faults)
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while network.faults:
-                await asyncio.sleep(0.01)
-    await trial.end()
+    """Answers of the log get lost: that of one call, or all until the client was told that nobody knows.
+
+    The one goes on until the writer has found out what became of enough writes; under their keys, the others are
+    repeated until they are acknowledged.
+    """
+    network, hand = trial.arena.append_network, trial.hand
+    async with trial.load():
+        await trial.go_on()
+    acknowledged = 0
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while acknowledged < FEW:
+            network.faults.append(NetworkFault.LOSE_ANSWER)
+            acknowledged += await hand.tweet() == "ok"
+    for number in range(FEW):
+        wanted, key = await hand.new_tweet(), f"answers-lost-{number}"
+        network.faults.extend([NetworkFault.WITHHOLD_ANSWER] * RESENDS_MAX)
+        await hand.ask(wanted, key)
+        network.faults.clear()
+        await hand.insist(wanted, key)
 
 
 async def redis_killed(trial: Trial) -> None:
     """Redis is killed under load, and comes back when clients were told what became of writes while it was away."""
-    trial.begin()
-    for _ in range(3):
-        await trial.go_on(50)
+    async with trial.load():
+        await trial.go_on()
         trial.redis.kill()
-        await trial.until_told(WRITES_WITHOUT_REDIS)
+        for _ in range(FEW):
+            await trial.hand.tweet()
         await asyncio.to_thread(trial.redis.start)
-    await trial.go_on(50)
-    await trial.end()
+        await trial.go_on()
 
 
-async def quiet_load(trial: Trial) -> None:
-    """Nothing but load."""
-    trial.begin()
-    await trial.go_on(600)
-    await trial.end()
-
-
-async def few_tweets(trial: Trial) -> None:
-    """All clients write about the same few tweets, and read them."""
-    trial.world.tweets = Lasting(maxlen=FEW)
-    trial.begin()
-    await trial.go_on(200)
-    await trial.until_struck()
-    await trial.end()
-
-
-async def reader_killed(trial: Trial) -> None:
-    """A reader is killed under load, and comes back."""
-    trial.begin()
-    for _ in range(2):
-        await trial.go_on(100)
-        await trial.kill(trial.arena.readers[-1])
-    await trial.end()
+async def owner_held(trial: Trial) -> None:
+    """The owner is held before it trims, until much was written that it has not read."""
+    directory = trial.owner.program.directory
+    arm(directory, "trim:before", "hold")
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not struck_in(directory):
+                await trial.hand.tweet()
+        for _ in range(MANY):
+            await trial.hand.insist(await trial.hand.new_tweet())
+    finally:
+        disarm(directory)
 
 
 async def reader_left_behind(trial: Trial) -> None:
     """A reader is stopped until the log no longer has what it needs next."""
     reader = trial.arena.readers[-1]
-    trial.begin()
-    await trial.go_on(100)
-    reader.program.pause()
-    try:
-        await trial.go_on(100)
-        with closing(EventLog(trial.redis.url)) as log:
-            head = log.head()
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while (log.status().horizon or 0) <= head:  # not before the lease of its snapshot has ended
-                    await asyncio.sleep(0.05)
-    finally:
-        reader.program.resume()
-    await trial.go_on(100)
-    await trial.end()
+    async with trial.load():
+        await trial.go_on()
+        reader.program.pause()
+        try:
+            await trial.hand.insist(await trial.hand.new_tweet())
+            with closing(EventLog(trial.redis.url)) as log:
+                head = log.head()
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    while (log.status().horizon or 0) <= head:  # not before the lease of its snapshot has ended
+                        await asyncio.sleep(0.05)
+        finally:
+            reader.program.resume()
+        await trial.go_on()
+
+
+async def reader_killed(trial: Trial) -> None:
+    """A reader is killed, and tweets are written all the while until it serves again."""
+    reader = trial.arena.readers[-1]
+    async with trial.load():
+        await trial.go_on()
+        await asyncio.to_thread(reader.program.kill)
+        started = asyncio.create_task(trial.start(reader))
+        while not started.done():
+            await trial.hand.tweet()
+        await started
+
+
+async def liked_and_read(trial: Trial) -> None:
+    """A tweet is liked, by one user twice, and read again and again."""
+    hand = trial.hand
+    user = await hand.user()
+    tweet_id = await hand.insist(await hand.new_tweet())
+    rounds = 0
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while rounds < FEW or not trial.is_harmed:
+            await hand.like(tweet_id, user)
+            await hand.like(tweet_id)
+            for _ in range(FEW):
+                await hand.read(tweet_id)
+            rounds += 1
 
 
 def power_cut(fsync: str) -> Schedule:
     """The power fails just after some writes were acknowledged: Redis's file ends where it was fsynced last."""
 
     async def schedule(trial: Trial) -> None:
-        redis, owner = trial.redis, trial.owner
+        redis, owner, hand = trial.redis, trial.owner, trial.hand
         redis.kill()
         redis.command[redis.command.index("--appendfsync") + 1] = fsync
         redis.start()
         disk = Disk(redis)
-        trial.begin()
-        await trial.go_on(100)
+        async with trial.load():
+            await trial.go_on()
         owner.program.pause()  # what it has applied would be kept
-        await trial.go_on(50)
-        await trial.end()
-        while await asyncio.to_thread(disk.holds_everything) and fsync != "always":
-            trial.begin()
-            await trial.go_on(20)
-            await trial.end()
+        is_written = False
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not is_written:
+                await hand.insist(await hand.new_tweet())
+                is_written = fsync == "always" or not await asyncio.to_thread(disk.holds_everything)
         redis.kill()
         owner.program.kill()
         disk.lose_what_is_not_synced()
         await asyncio.to_thread(redis.start)
         await trial.start(owner)
-        trial.begin()
-        await trial.go_on(50)
-        await trial.end()
+        async with trial.load():
+            await trial.go_on()
 
     return schedule
 
@@ -273,15 +253,53 @@ class Disk:
         os.truncate(self._file, self._synced_bytes)
 
 
+@asynccontextmanager
+async def trial(directory: Path, defect: str = defective.NONE, modules: tuple[str, ...] = ()) -> AsyncIterator[Trial]:
+    """A running system, with a defect in the services of these modules."""
+
+    def plant(system: System) -> None:
+        for program in (system.owner, *system.readers, *system.writers):
+            module = program.command[-1]
+            planted = defect if module in modules else defective.NONE
+            program.command[1:] = ["-m", "tests.torture.defective", planted, module]
+
+    settings = {"LOG_RETENTION_SECONDS": "0"}
+    async with arena(directory, readers=2, writers=1, environment=settings, prepare=plant) as ground:
+        with HistoryFile(directory / "history.ndjson") as history:
+            hand = Hand("hand", history, ground)
+            try:
+                await hand.user()
+                yield Trial(ground, World(), history, hand, harm_is_told=defect in HARM_IS_TOLD)
+            finally:
+                hand.close()
+
+
+async def violations(trial: Trial, patience_seconds: float) -> dict[str, str]:
+    """What the checker finds in all that has happened so far: an example of each kind."""
+    trial.history.flush()
+    records = list(read_records(trial.history.path))
+    records += await asyncio.to_thread(lambda: list(collect(trial.arena.system, patience_seconds)))
+    return {violation.kind: violation.text for violation in check(History.of(records))}
+
+
+SCHEDULES: list[Schedule] = [
+    answers_lost,
+    redis_killed,
+    owner_held,
+    reader_left_behind,
+    reader_killed,
+    liked_and_read,
+    power_cut("always"),
+]
 DEFECTS: list[tuple[str, tuple[str, ...], Schedule, str]] = [
     ("acknowledge_before_append", ("services.write",), redis_killed, "lost"),
     ("retry_as_a_new_call", ("services.write",), answers_lost, "doubled"),
     ("forget_idempotency_keys", ("services.write",), answers_lost, "doubled"),
-    ("trim_by_length", ("services.db_updater",), quiet_load, "lost"),
+    ("trim_by_length", ("services.db_updater",), owner_held, "lost"),
     ("ignore_prev", ("services.read",), reader_left_behind, "copies_differ"),
     ("start_at_the_end", ("services.read",), reader_killed, "copies_differ"),
-    ("fill_the_cache_late", ("services.read",), few_tweets, "wrong_read"),
-    ("count_without_row", ("services.db_updater", "services.read"), few_tweets, "miscounted"),
+    ("fill_the_cache_late", ("services.read",), liked_and_read, "wrong_read"),
+    ("count_without_row", ("services.db_updater", "services.read"), liked_and_read, "miscounted"),
 ]
 HARM_IS_TOLD = ("fill_the_cache_late", "count_without_row")
 
@@ -293,25 +311,27 @@ async def test_checker_finds_a_defect(
     tmp_path: Path, defect: str, modules: tuple[str, ...], schedule: Schedule, kind: str
 ) -> None:
     """Planted in every process of the services it belongs to."""
-    assert kind in await found(tmp_path, schedule, defect, modules)
+    async with trial(tmp_path, defect, modules) as broken:
+        await schedule(broken)
+        assert kind in await violations(broken, END_SECONDS_WITH_A_DEFECT)
 
 
 def test_every_planted_defect_has_a_schedule() -> None:
-    """The list of defects is that of the programs."""
+    """The list of defects is that of the programs, and a sound system passes all their schedules."""
     assert [defect for defect, *_ in DEFECTS] == list(defective.DEFECTS)
+    assert {schedule for _, _, schedule, _ in DEFECTS} < set(SCHEDULES)
 
 
-@pytest.mark.parametrize("schedule", [answers_lost, redis_killed, few_tweets, reader_killed, reader_left_behind])
-async def test_checker_finds_nothing_in_a_sound_system(tmp_path: Path, schedule: Schedule) -> None:
-    """It is not the schedule that breaks a promise."""
-    assert await found(tmp_path, schedule) == set()
-
-
-async def test_power_cut_loses_nothing_that_redis_has_synced(tmp_path: Path) -> None:
-    """With ``appendfsync always``, which is what the write service asks for."""
-    assert await found(tmp_path, power_cut("always")) == set()
+async def test_checker_finds_nothing_in_a_sound_system(tmp_path: Path) -> None:
+    """It is not a schedule that breaks a promise: all of them, one after another, and a power cut at the end."""
+    async with trial(tmp_path) as sound:
+        for schedule in SCHEDULES:
+            await schedule(sound)
+            assert await violations(sound, END_SECONDS) == {}, schedule
 
 
 async def test_power_cut_loses_what_redis_syncs_once_a_second(tmp_path: Path) -> None:
-    """With ``everysec`` acknowledged writes are gone, and the checker says so."""
-    assert "lost" in await found(tmp_path, power_cut("everysec"))
+    """With ``everysec`` acknowledged writes are gone, and the checker says so; with ``always`` none was (see above)."""
+    async with trial(tmp_path) as cut:
+        await power_cut("everysec")(cut)
+        assert "lost" in await violations(cut, END_SECONDS)

@@ -8,52 +8,111 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
 
+import httpx
 import pytest
 
 from services.db_updater.applier import Step
-from tests.support.armed import NOTES, struck_in
+from tests.support.armed import arm, disarm, struck_in
 from tests.support.process import REPOSITORY, ServiceProcess
+from tests.support.system import System
 from tests.torture.arena import Arena, Part, arena
 from tests.torture.checker import check
 from tests.torture.clients import Client, World
 from tests.torture.ending import collect
+from tests.torture.hand import PATIENCE_SECONDS, Hand
 from tests.torture.history import History, HistoryFile, read_records
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
 
-CLIENTS = 8
-IDLE_SECONDS = 0.1
-SEED = 20261122
-PATIENCE_SECONDS = 120.0
+CLIENTS: Final = 4
+IDLE_SECONDS: Final = 0.05
+SEED: Final = 20261122
+
+
+@dataclass
+class Ground:
+    """A system whose fault points can be armed, who uses it, and all that has happened in it."""
+
+    arena: Arena
+    history: HistoryFile
+    hand: Hand
+    world: World = field(default_factory=World)
+    clients: int = 0
+
+    def service(self, name: str) -> ServiceProcess:
+        """One of its processes."""
+        program = self.arena.parts[name].program
+        assert isinstance(program, ServiceProcess)
+        return program
+
+    def new_clients(self) -> list[Client]:
+        """Clients that follow chance."""
+        first, self.clients = self.clients, self.clients + CLIENTS
+        return [
+            Client(
+                f"c{number}",
+                SEED,
+                self.world,
+                self.history,
+                writers=self.arena.writers,
+                readers=self.arena.readers,
+                idle_seconds=IDLE_SECONDS,
+            )
+            for number in range(first, self.clients)
+        ]
+
+
+async def new_account(ground: Ground) -> None:
+    """Write what is in private tables, too, and belongs to a batch of its own."""
+    await ground.hand.account()
+
+
+async def new_snapshot(ground: Ground) -> None:
+    """Ask the owner for a snapshot, when there is none that it could hand out again."""
+    owner = ground.service("owner")
+    for path in ground.arena.system.owner_directory.glob("snapshots/offered-*.db"):
+        path.unlink(missing_ok=True)
+    with suppress(httpx.TransportError):  # it may have been told to crash
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
+            await http.get(f"{owner.url}/internal/snapshot")
+
+
+async def new_replica(ground: Ground) -> None:
+    """Start a reader again if it serves: each time it starts it gets a snapshot."""
+    reader = ground.service("reader-2")
+    if await asyncio.to_thread(lambda: reader.is_ready):
+        await asyncio.to_thread(reader.kill)
+        ground.arena.parts["reader-2"].start()
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Which part is armed, what it does each time it is there, and whether a reader must start for it to get there."""
+    """Which part is armed, what it does each time it is there, and what brings it there."""
 
     part: str
-    actions: str = "delay,raise,crash"
-    needs_new_reader: bool = False
+    actions: tuple[str, ...] = ("delay", "raise", "crash")
+    approach: Callable[[Ground], Awaitable[None]] = new_account
 
 
-SCENARIOS = {
+SCENARIOS: Final = {
     "append:before_send": Scenario("writer-1"),
     "append:after_xadd": Scenario("writer-1"),
     "archive:before_fsync": Scenario("owner"),
     "trim:before": Scenario("owner"),
-    "snapshot:copied": Scenario("owner", needs_new_reader=True),
-    "snapshot:after_rename": Scenario("owner", needs_new_reader=True),
-    "snapshot:received": Scenario("reader-2", needs_new_reader=True),
+    "snapshot:copied": Scenario("owner", approach=new_snapshot),
+    "snapshot:after_rename": Scenario("owner", approach=new_snapshot),
+    "snapshot:received": Scenario("reader-2", approach=new_replica),
     "backup:before_rename": Scenario("owner"),
     "backup:after_rename": Scenario("owner"),
     "replica:before_commit": Scenario("reader-2"),
-    "replica:after_commit": Scenario("reader-2", "delay,crash"),  # nothing there can fail
+    "replica:after_commit": Scenario("reader-2", ("delay", "crash")),  # nothing there can fail
 }
-STEPS = {
+STEPS: Final = {
     Step.FENCE_CHECKED: Scenario("owner"),
     Step.PRIVATE_COMMITTED: Scenario("owner"),
     Step.BEFORE_COMMIT: Scenario("owner"),
@@ -81,7 +140,7 @@ def test_every_fault_point_has_a_scenario() -> None:
 
 
 @pytest.fixture(scope="module")
-async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Arena]:
+async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
     """A system that makes backups and trims all the time."""
     directory = tmp_path_factory.mktemp("fault-points")
     environment = {
@@ -90,81 +149,53 @@ async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Aren
         "BACKUP_KEEP": "2",
         "LOG_RETENTION_SECONDS": "0",
     }
-    async with arena(directory, readers=2, writers=1, environment=environment) as running:
-        yield running
 
+    def let_be_armed(system: System) -> None:
+        for program in (system.owner, *system.readers, *system.writers):
+            program.command[1:] = ["-m", "tests.support.armed", program.command[-1]]
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    """What the clients of all these tests know."""
-    return World()
+    async with arena(directory, readers=2, writers=1, environment=environment, prepare=let_be_armed) as running:
+        with HistoryFile(directory / "history.ndjson") as history:
+            hand = Hand("hand", history, running)
+            yield Ground(running, history, hand)
+            hand.close()
 
 
 @pytest.mark.parametrize(
     ("label", "scenario"), [pytest.param(*each, id=each[0]) for each in (SCENARIOS | STEPS).items()]
 )
-async def test_system_survives_a_fault_point(ground: Arena, world: World, label: str, scenario: Scenario) -> None:
-    """Under load; then the part starts as it is, and the checker finds nothing in all that has happened so far."""
-    part = ground.parts[scenario.part]
-    directory = ground.system.directory
-    path = directory / f"{len(list(directory.glob('*.ndjson'))):03d}.ndjson"
-    sound = part.program.command
-    with HistoryFile(path) as history:
-        clients = begin(ground, world, history, path.stem)
-        await asyncio.to_thread(part.program.kill)
-        part.program.command = [sys.executable, "-m", "tests.support.armed", label, scenario.actions, sound[-1]]
-        (part.program.directory / NOTES).unlink(missing_ok=True)
-        part.start()
-        await until_struck(ground, part, scenario)
-        assert struck(part) == scenario.actions.split(",")
-        part.program.command = sound
-        part.start()
-        for each in ground.parts.values():
-            await asyncio.to_thread(each.wait_ready, PATIENCE_SECONDS)
-        world.is_over = True
-        await asyncio.gather(*clients)
-    everything = [record for file in sorted(directory.glob("*.ndjson")) for record in read_records(file)]
-    everything += await asyncio.to_thread(lambda: list(collect(ground.system)))
-    assert check(History.of(everything)) == []
-
-
-def begin(ground: Arena, world: World, history: HistoryFile, name: str) -> list[asyncio.Task[None]]:
-    """Let clients ask."""
-    world.is_over = False
-    clients = [
-        Client(
-            f"c{name}_{number}",
-            SEED,
-            world,
-            history,
-            writers=ground.writers,
-            readers=ground.readers,
-            idle_seconds=IDLE_SECONDS,
-        )
-        for number in range(CLIENTS)
-    ]
-    return [asyncio.create_task(client.run()) for client in clients]
-
-
-async def until_struck(ground: Arena, part: Part, scenario: Scenario) -> None:
-    """Wait until it has done everything and crashed. A reader that got a snapshot made before starts again."""
-    reader = ground.readers[-1]
-    for number, _ in enumerate(scenario.actions.split(","), 1):
+async def test_system_survives_a_fault_point(ground: Ground, label: str, scenario: Scenario) -> None:
+    """Under load; then the part starts again, and the checker finds nothing in all that has happened so far."""
+    part = ground.arena.parts[scenario.part]
+    ground.world.is_over = False
+    clients = [asyncio.create_task(client.run()) for client in ground.new_clients()]
+    try:
+        arm(part.program.directory, label, *scenario.actions)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while part.program.is_running and len(struck(part)) < number:
-                if scenario.needs_new_reader and await asyncio.to_thread(is_ready, reader):
-                    await asyncio.to_thread(reader.program.kill)
-                    reader.start()
-                await asyncio.sleep(0.02)
-    await asyncio.to_thread(part.program.wait)
+            await until_crashed(ground, part, scenario)
+    finally:
+        disarm(part.program.directory)
+        await until_all_serve(ground)
+        ground.world.is_over = True
+        await asyncio.gather(*clients)
+    assert struck_in(part.program.directory) == list(scenario.actions)
+    ground.history.flush()
+    records = list(read_records(ground.history.path))
+    records += await asyncio.to_thread(lambda: list(collect(ground.arena.system)))
+    assert check(History.of(records)) == []
 
 
-def is_ready(part: Part) -> bool:
-    """Whether it serves."""
-    assert isinstance(part.program, ServiceProcess)
-    return part.program.is_ready
+async def until_crashed(ground: Ground, part: Part, scenario: Scenario) -> None:
+    """Bring the part to its label until it has done everything there, the last of which is to crash."""
+    while part.program.is_running:
+        await scenario.approach(ground)
+        await asyncio.sleep(0.02)
 
 
-def struck(part: Part) -> list[str]:
-    """What it has done at its label so far."""
-    return struck_in(part.program.directory)
+async def until_all_serve(ground: Ground) -> None:
+    """Start who has ended, and wait for all."""
+    for part in ground.arena.parts.values():
+        if not part.program.is_running:
+            await asyncio.to_thread(part.start)
+    for part in ground.arena.parts.values():
+        await asyncio.to_thread(part.wait_ready, PATIENCE_SECONDS)
