@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shlex
 import sys
 import tempfile
 import time
@@ -59,12 +58,17 @@ def _options() -> argparse.Namespace:
 async def _run(options: argparse.Namespace, directory: Path, path: Path) -> None:
     async with arena(directory, readers=options.readers, writers=options.writers) as ground:
         with HistoryFile(path) as history:
-            command = f"python -m tests.torture.run {shlex.join(sys.argv[1:])}"
-            history.add(Run(options.seed, options.seconds, command))
+            history.add(Run(options.seed, options.seconds, _command(options)))
             await _torture(options, ground, history)
             _say("everything runs; collecting")
             for record in await asyncio.to_thread(lambda: list(collect(ground.system, END_SECONDS))):
                 history.add(record)
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What repeats the run: all options but where its files are."""
+    given = (f"--{name} {value:g}" for name, value in vars(options).items() if name != "directory")
+    return " ".join(["python -m tests.torture.run", *given])
 
 
 async def _torture(options: argparse.Namespace, ground: Arena, history: HistoryFile) -> None:

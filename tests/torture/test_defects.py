@@ -218,7 +218,8 @@ def power_cut(fsync: str) -> Schedule:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not is_written:
                 await hand.insist(await hand.new_tweet())
-                is_written = fsync == "always" or not await asyncio.to_thread(disk.holds_everything)
+                is_synced = await asyncio.to_thread(disk.holds_everything)
+                is_written = fsync == "always" or not is_synced
         redis.kill()
         owner.program.kill()
         disk.lose_what_is_not_synced()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from tests.torture.check import judge
 from tests.torture.checker import Violation, check
 from tests.torture.history import (
     Copy,
@@ -239,3 +240,19 @@ def test_history_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         for record in [*GOOD, Incomplete("x")]:
             file.add(record)
     assert list(read_records(tmp_path / "history.ndjson")) == [*GOOD, Incomplete("x")]
+
+
+def test_figures_of_a_history_are_put_into_a_page(tmp_path: Path) -> None:
+    """In place of those of the run before, and the rest of the page stays."""
+    history, page = tmp_path / "history.ndjson", tmp_path / "page.md"
+    with HistoryFile(history) as file:
+        for record in [*GOOD, Fault("kill", "owner", 1.0, 3.5)]:
+            file.add(record)
+    page.write_text("before\n<!-- torture -->\nold\n<!-- end -->\nafter\n")
+    assert judge(history, page) == 0
+    shown = page.read_text()
+    assert "old" not in shown
+    assert shown.startswith("before\n<!-- torture -->\n| what | figure |\n")
+    assert shown.endswith("<!-- end -->\nafter\n")
+    assert "| owner serves again after kill | p50 2.50 s, p99 2.50 s (1 times) |" in shown
+    assert "| lost, doubled, shown wrong, or anything else broken | none |" in shown
