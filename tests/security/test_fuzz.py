@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import time
 from contextlib import suppress
+from itertools import cycle
 from typing import Any, Final
 
 import pytest
@@ -46,9 +48,10 @@ def main(seconds: float) -> None:
     """Try new inputs on all decoders in turn for a while, and say how many."""
     tried = dict.fromkeys((decoder.name for decoder in DECODERS), 0)
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for decoder in DECODERS:
-            tried[decoder.name] += try_inputs(decoder, 10 * EXAMPLES, repeatable=False)
+    for decoder in cycle(random.sample(DECODERS, len(DECODERS))):
+        if time.monotonic() > deadline:
+            break
+        tried[decoder.name] += try_inputs(decoder, 10 * EXAMPLES, repeatable=False)
     for name, count in tried.items():
         print(f"{count:9,}  {name}")  # noqa: T201 - for who runs it
     print(f"{sum(tried.values()):9,}  inputs, none of which met a bug")  # noqa: T201
