@@ -137,7 +137,7 @@ def _err(system: Tour, token: str) -> None:
         system.ask("POST", path, content=json.dumps(secret)[:-1], headers=AS_JSON)
         system.ask("POST", path, content=f"password={PASSWORD}&email={EMAIL}", headers={"Content-Type": "text/plain"})
     system.ask("POST", "/users", json={"username": PASSWORD, "email": f"{EMAIL} ", "password": token})
-    system.ask("POST", "/users", json={"username": "carl", "email": f"{PASSWORD}@-example.org"})
+    system.ask("POST", "/users", json={"username": "carl", "email": f"carl@{PASSWORD}\u0640.example"})
     system.ask("POST", "/auth/token", json={"username": EMAIL, "email": EMAIL, "password": PASSWORD})
     for header in (bearer(PASSWORD), {"Authorization": f"Basic {PASSWORD}"}, bearer(token + "x"), bearer(token[:-4])):
         system.ask("GET", "/users/me", headers=header)
