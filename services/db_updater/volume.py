@@ -91,7 +91,7 @@ class Volume:
             self._guard(connection, entries[0].prev)
             batch = projection.apply(connection, entries)
             keep_last_batch(connection, entries)
-            applied = projection.applied(connection)
+            applied = projection.read_state(connection)
             before_commit()
         self.applied = applied
         return batch

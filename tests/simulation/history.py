@@ -185,6 +185,8 @@ class History:
         """What is missing for that."""
         schedule = self._schedule
         node, head = schedule.owner, self._meta(b"head")
+        if self._world.now < self._server.last_arrival:
+            return "messages are on their way"
         if not node.process.is_alive:
             return f"the owner is dead: {node.failure!r}"
         if node.owner.readiness() is not None:

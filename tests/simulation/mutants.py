@@ -81,17 +81,17 @@ def _change_script(stack: ExitStack, text: str, changed: str) -> None:
 
 
 MUTANTS: Final[dict[str, tuple[Callable[[ExitStack], None], int]]] = {
-    "follower_ignores_prev": (_follower_ignores_prev, 2),
-    "follower_of_a_trimmed_log_waits": (_follower_of_a_trimmed_log_waits, 7),
+    "follower_ignores_prev": (_follower_ignores_prev, 17),
+    "follower_of_a_trimmed_log_waits": (_follower_of_a_trimmed_log_waits, 37),
     "cache_is_not_invalidated": (_cache_is_not_invalidated, 1),
     "trim_past_a_lease": (_trim_past_a_lease, 2),
-    "commit_without_fence": (_commit_without_fence, 17),
-    "append_knows_no_call": (_append_knows_no_call, 34),
-    "append_knows_no_deadline": (_append_knows_no_deadline, 41),
-    "resend_as_another_call": (_resend_as_another_call, 34),
-    "doubt_is_told_as_refusal": (_doubt_is_told_as_refusal, 78),
-    "recovery_rebuilds_no_accounts": (_recovery_rebuilds_no_accounts, 2),
-    "fork_is_not_noticed_by_writers": (_fork_is_not_noticed_by_writers, 84),
+    "commit_without_fence": (_commit_without_fence, 11),
+    "append_knows_no_call": (_append_knows_no_call, 1),
+    "append_knows_no_deadline": (_append_knows_no_deadline, 1154),
+    "resend_as_another_call": (_resend_as_another_call, 1),
+    "doubt_is_told_as_refusal": (_doubt_is_told_as_refusal, 71),
+    "recovery_rebuilds_no_accounts": (_recovery_rebuilds_no_accounts, 6),
+    "fork_is_not_noticed_by_writers": (_fork_is_not_noticed_by_writers, 2),
 }
 """Each with the first seed that showed it; another state of the code has others."""
 

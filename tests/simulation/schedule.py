@@ -43,6 +43,7 @@ class Plan:
     faults: tuple[str, ...]
     crash_at_step: float
     slow: float
+    slow_seconds: float
     cut: float
 
     @classmethod
@@ -53,18 +54,20 @@ class Plan:
         retention_seconds = random.choice((0, 0, 2, 3600))
         if "replace_owner" in faults:
             retention_seconds = 3600  # an owner elsewhere may begin from an older volume, and needs the log
+        seconds = random.choice((0.5, 1, 2, 4, 12))
         return cls(
-            seconds=random.uniform(2, 12),
+            seconds=seconds,
             readers=random.choice((1, 1, 2, 3)),
             writers=random.choice((1, 2, 2)),
             retention_seconds=retention_seconds,
             lease_seconds=random.choice((10, 300)),
             batch_entries_max=random.choice((1, 2, 5, 1000)),
-            actions_per_second=random.choice((2, 5, 12)),
-            faults_per_second=random.choice((0.3, 0.7, 1.5)),
+            actions_per_second=random.choice((4, 12, 30)),
+            faults_per_second=random.choice((0.5, 1.5, 4)),
             faults=tuple(faults),
             crash_at_step=random.choice((0, 0, 0.01, 0.05)),
             slow=random.choice((0, 0, 0.01, 0.05)),
+            slow_seconds=random.choice((0.5, 3.0, seconds)),
             cut=random.choice((0, 0, 0.005, 0.03)),
         )
 
@@ -135,7 +138,9 @@ class Schedule:
     def _connect(self, process: Process) -> None:
         if not self.is_calm:
             plan = self.plan
-            self.network.delays[process] = Delays(self.world, slow=plan.slow, slow_seconds=3.0, cut=plan.cut)
+            self.network.delays[process] = Delays(
+                self.world, slow=plan.slow, slow_seconds=plan.slow_seconds, cut=plan.cut
+            )
 
     def _reachable_owner(self) -> OwnerNode | None:
         return self.owner if self.owner.process.is_alive else None
@@ -192,6 +197,7 @@ class Schedule:
         for delays in self.network.delays.values():
             delays.slow = delays.cut = 0.0
         self.server.cut_off.clear()
+        self.server.muted.clear()
         self.server.stalled_until = 0.0
         for process in self.world.processes:
             process.paused_until = 0.0
@@ -242,6 +248,12 @@ class Schedule:
         process = self._some_process()
         self.server.cut_off[process] = self.world.now + self.random.uniform(0.1, 6)
         self.world.note(process.name, "cut off", until=self.server.cut_off[process])
+
+    def mute(self) -> None:
+        """Let no answer come to a process for a while; what it sends arrives."""
+        process = self._some_process()
+        self.server.muted[process] = self.world.now + self.random.uniform(0.1, 3)
+        self.world.note(process.name, "muted", until=self.server.muted[process])
 
     def stall(self) -> None:
         """Stop Redis for a while (SIGSTOP)."""
@@ -298,6 +310,7 @@ FAULTS: Final[dict[str, Callable[[Schedule], None]]] = {
     "kill_owner": Schedule.kill_owner,
     "pause": Schedule.pause,
     "cut_off": Schedule.cut_off,
+    "mute": Schedule.mute,
     "stall": Schedule.stall,
     "restart": Schedule.restart,
     "roll_back": Schedule.roll_back,

@@ -1,7 +1,15 @@
 """The projection: a pure function from the log to the public tables, the same on every copy."""
 
 from services.common.projection.apply import AppliedBatch, Touched, apply
-from services.common.projection.database import AppliedState, applied, create_tables, is_made, made_by, table_hashes
+from services.common.projection.database import (
+    AppliedState,
+    applied,
+    create_tables,
+    is_made,
+    made_by,
+    read_state,
+    table_hashes,
+)
 from services.common.projection.dead_letters import dead_letter
 from services.common.projection.touched import touched_by
 
@@ -15,6 +23,7 @@ __all__ = [
     "dead_letter",
     "is_made",
     "made_by",
+    "read_state",
     "table_hashes",
     "touched_by",
 ]

@@ -42,8 +42,11 @@ def is_made(connection: Connection) -> bool:
 
 def made_by(connection: Connection) -> AppliedState | None:
     """What this copy holds, whichever version made it; None if it is no projection of the log."""
-    if not is_made(connection):
-        return None
+    return read_state(connection) if is_made(connection) else None
+
+
+def read_state(connection: Connection) -> AppliedState:
+    """What a copy holds that is known to be a projection of the log."""
     columns = [col(getattr(Applied, name)) for name in AppliedState.__slots__]
     return AppliedState(*connection.execute(select(*columns)).one())
 
