@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.common import keys, snapshot
@@ -51,7 +51,7 @@ def claim(name: str) -> IdempotencyClaim:
 
 def claimed(name: str, user_id: int = 1) -> AppendItem:
     """A tweet under a claim."""
-    return replace(tweet(user_id, name), claim=claim(name))
+    return msgspec.structs.replace(tweet(user_id, name), claim=claim(name))
 
 
 def kept(directory: Path) -> list[IdempotencyAnswer]:

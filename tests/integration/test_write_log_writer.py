@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
+import msgspec
 import pytest
 
 from services.common import keys
@@ -230,7 +230,7 @@ async def test_a_full_redis_refuses_the_whole_call(fresh_redis: RedisServer) -> 
 async def test_a_call_to_a_full_redis_tells_what_was_done_before(fresh_redis: RedisServer) -> None:
     """Nothing is appended with it, whichever of the two comes first."""
     start_log(fresh_redis.url)
-    before = replace(tweet("before"), claim=IdempotencyClaim(b"s" * 16, b"f" * 16))
+    before = msgspec.structs.replace(tweet("before"), claim=IdempotencyClaim(b"s" * 16, b"f" * 16))
     async with writer_to(fresh_redis.url) as writer:
         (position,) = await append(writer, before)
         with fresh_redis.client() as redis:
