@@ -20,6 +20,7 @@ from tests.e2e.release import Release
 from tests.e2e.wait import eventually
 
 READ, WRITE, BOTH, SAFE = "read.e2e.test", "write.e2e.test", "both.e2e.test", "safe.e2e.test"
+SECRET = "safe-tls"
 GATEWAY = {"name": "contour", "namespace": "projectcontour"}
 
 
@@ -31,6 +32,16 @@ def enter(release: Release) -> Callable[[dict[str, Any]], None]:
         release.apply("upgrade", {f"ingress.{name}": value for name, value in settings.items()})
 
     return change
+
+
+@pytest.fixture
+def certificate(release: Release, tmp_path: Path) -> Iterator[str]:
+    """The certificate of the host SAFE, in a Secret for one test."""
+    key, certificate = self_signed(SAFE, tmp_path)
+    content = {"type": "kubernetes.io/tls", "stringData": {"tls.key": key, "tls.crt": certificate}}
+    release.core.create_namespaced_secret(release.namespace, content | {"metadata": {"name": SECRET}})
+    yield certificate
+    release.core.delete_namespaced_secret(SECRET, release.namespace)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,12 +58,9 @@ def test_a_host_for_each_service(enter: Callable[[dict[str, Any]], None], url: s
         _post_and_read(http, read_host=READ, write_host=WRITE)
 
 
-def test_a_host_with_a_certificate(enter: Callable[[dict[str, Any]], None], release: Release, tmp_path: Path) -> None:
+def test_a_host_with_a_certificate(enter: Callable[[dict[str, Any]], None], certificate: str) -> None:
     """TLS ends at the Ingress, which shows the certificate of the Secret."""
-    key, certificate = self_signed(SAFE, tmp_path)
-    secret = {"type": "kubernetes.io/tls", "stringData": {"tls.key": key, "tls.crt": certificate}}
-    release.core.create_namespaced_secret(release.namespace, secret | {"metadata": {"name": "safe"}})
-    enter({"mode": "edge", "host": SAFE, "tlsSecret": "safe"})
+    enter({"mode": "edge", "host": SAFE, "tlsSecret": SECRET})
     with _tls_client(os.environ["E2E_TLS_URL"], certificate) as http:
         _post_and_read(http, read_host=SAFE, write_host=SAFE)
 
