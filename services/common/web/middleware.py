@@ -54,7 +54,7 @@ CLIENT_GONE_STATUS: Final = 499
 
 OTHER_METHOD: Final = "other"
 """Metrics label of what is none of _METHODS: the parser knows thirty more, which nobody but an attacker sends."""
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 POSITION_KEY: Final = "log_position"
 _COUNTED_KEY: Final = "limit_lines"
