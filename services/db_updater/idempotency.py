@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from sqlalchemy import Engine, bindparam, delete, insert, select
 from sqlmodel import col
@@ -11,7 +12,8 @@ from services.common.log.entry import Entry
 from services.common.log.idempotency import SCOPE_BYTES, IdempotencyAnswer, IdempotencyClaim
 from services.common.models import KeptAnswer
 
-_DELETE = delete(KeptAnswer).where(col(KeptAnswer.scope) == bindparam("its_scope"))
+_DELETE: Final = delete(KeptAnswer).where(col(KeptAnswer.scope) == bindparam("its_scope"))
+_INSERT: Final = insert(KeptAnswer)
 
 
 class KeptAnswers:
@@ -30,7 +32,7 @@ class KeptAnswers:
         if rows:
             with self._engine.begin() as connection:
                 connection.execute(_DELETE, [{"its_scope": scope} for scope in last])
-                connection.execute(insert(KeptAnswer), rows)
+                connection.execute(_INSERT, rows)
 
     def forget_before(self, position: int) -> None:
         """Remove what is older than a position."""

@@ -6,9 +6,22 @@ No part of the projection: what a crash kept from the archive, and a log that lo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
-from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, Table, insert, inspect, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    bindparam,
+    insert,
+    inspect,
+    select,
+    update,
+)
 
 from services.common.archive import Archive
 from services.common.log.entry import Entry
@@ -16,6 +29,7 @@ from services.common.log.entry import Entry
 _table = Table(
     "last_batch", MetaData(), Column("id", Integer, primary_key=True), Column("entries", LargeBinary, nullable=False)
 )
+_KEEP: Final = update(_table).values(entries=bindparam("kept"))
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(list[Entry])
 
@@ -29,7 +43,7 @@ def create_last_batch(connection: Connection) -> None:
 
 def keep_last_batch(connection: Connection, entries: Sequence[Entry]) -> None:
     """Keep these entries instead of those before, in the transaction that applies them."""
-    connection.execute(update(_table).values(entries=_encode([entry.kept for entry in entries])))
+    connection.execute(_KEEP, {"kept": _encode([entry.kept for entry in entries])})
 
 
 def archive_last_batch(connection: Connection, archive: Archive) -> None:

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, Engine, func, inspect, select, update
+from sqlalchemy import Connection, Engine, bindparam, func, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
@@ -32,6 +32,11 @@ from services.db_updater.versions import put_own_version_in_place
 _REMEDY: Final = (
     "if it is the owner's, run `twitter rebuild --replace`, and if that does not help, "
     "`twitter restore --from BACKUP --replace`"
+)
+_GUARD: Final = (
+    update(Applied)
+    .where(col(Applied.fence) == bindparam("mine"), col(Applied.position) == bindparam("at_position"))
+    .values(fence=bindparam("mine"))
 )
 
 
@@ -160,8 +165,7 @@ class Volume:
 
     def _guard(self, connection: Connection, position: int) -> None:
         mine = self.applied.fence
-        guard = update(Applied).where(col(Applied.fence) == mine, col(Applied.position) == position).values(fence=mine)
-        if connection.execute(guard).rowcount != 1:
+        if connection.execute(_GUARD, {"mine": mine, "at_position": position}).rowcount != 1:
             raise FenceLost(f"{self.name} is no longer at position {position} under fence {mine}")
 
     def _read_applied(self) -> AppliedState:

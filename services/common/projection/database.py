@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, insert, inspect, select
@@ -28,6 +29,9 @@ class AppliedState:
     projection_version: int
 
 
+_STATE: Final = select(*(col(getattr(Applied, field.name)) for field in fields(AppliedState)))
+
+
 def create_tables(connection: Connection) -> None:
     """Create the public tables with an empty projection at position 0; harmless if they exist."""
     Public.metadata.create_all(connection)
@@ -47,8 +51,7 @@ def made_by(connection: Connection) -> AppliedState | None:
 
 def read_state(connection: Connection) -> AppliedState:
     """What a copy holds that is known to be a projection of the log."""
-    columns = [col(getattr(Applied, name)) for name in AppliedState.__slots__]
-    return AppliedState(*connection.execute(select(*columns)).one())
+    return AppliedState(*connection.execute(_STATE).one())
 
 
 def applied(connection: Connection) -> AppliedState:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 
 
+@cache
 def load(name: str, *, appends: bool = False) -> str:
     """The text of a script; one that appends has the arithmetic of positions in front of it."""
     folder = resources.files(__name__)
