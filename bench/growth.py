@@ -35,7 +35,7 @@ from bench.scenarios.writing import tweets
 from bench.system import BenchSystem
 from bench.wrk import Requests
 
-TWEETS: Final = (10_000, 100_000, 1_000_000)
+TWEETS: Final = (10_000, 100_000, 1_000_000, 10_000_000)
 TWEETS_PER_USER: Final = 10
 CONNECTIONS: Final = (1, 64, 1024)
 BATCHES: Final = (1, 8, 64, 512)
