@@ -71,6 +71,7 @@ class Limiter:
     ) -> None:
         self.limit = limit
         self._share = limit.share
+        self._window_seconds = limit.window_seconds
         self._take = take
         self._now = now
         self._window = 0
@@ -79,29 +80,29 @@ class Limiter:
 
     async def admit(self, subject: str) -> Admission:
         """Count a request of this subject, if it may pass. Waits for a lease where a share is used up."""
-        count = self._count(subject)
+        count = self._count(subject, int(self._now()))
         while not count.left and not count.is_exhausted:
             await self._flights.share((self._window, subject), lambda: self._lease(subject), is_good_enough=bool)
-            count = self._count(subject)
+            count = self._count(subject, int(self._now()))
         is_admitted = count.left > 0
         if is_admitted:
             _use(count)
-        return Admission(is_admitted, count.left + count.elsewhere, self._reset_seconds())
+        return Admission(is_admitted, count.left + count.elsewhere, self._reset_seconds(int(self._now())))
 
     def admit_now(self, subject: str) -> tuple[int, int] | None:
         """What remains, and until when, for a request that passes without a lease; None for others, not counted."""
-        count = self._count(subject)
+        now = int(self._now())
+        count = self._count(subject, now)
         if not count.left:
             return None
         _use(count)
-        return count.left + count.elsewhere, self._reset_seconds()
+        return count.left + count.elsewhere, self._reset_seconds(now)
 
-    def _reset_seconds(self) -> int:
-        window_seconds = self.limit.window_seconds
-        return window_seconds - int(self._now()) % window_seconds
+    def _reset_seconds(self, now: int) -> int:
+        return self._window_seconds - now % self._window_seconds
 
-    def _count(self, subject: str) -> _Count:
-        window = int(self._now()) // self.limit.window_seconds
+    def _count(self, subject: str, now: int) -> _Count:
+        window = now // self._window_seconds
         if window != self._window or len(self._counts) > SUBJECTS_MAX:
             self._window = window
             self._counts = {}
@@ -112,7 +113,7 @@ class Limiter:
 
     async def _lease(self, subject: str) -> bool:
         """Take a lease for the present window; if that has ended when it comes, it is of no use."""
-        limit, count = self.limit, self._count(subject)
+        limit, count = self.limit, self._count(subject, int(self._now()))
         key = keys.limit(limit.name, self._window, subject)
         untold = count.untold
         lease = await self._take(Wanted(key, untold, self._share, limit.quota, 2 * limit.window_seconds))

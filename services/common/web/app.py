@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common import telemetry
 from services.common.web import cors, health, problems
-from services.common.web.hot import AnswerNow, Begin, Body, Completed, Header, HotRoutes, Respond
+from services.common.web.hot import AnswerNow, Begin, Body, Completed, Header, HotRoutes, RequestHeaders, Respond
 from services.common.web.lifecycle import Lifecycle, terminate_self
 from services.common.web.limits import RequestLimits
 from services.common.web.metrics import HttpMetrics
@@ -81,6 +81,7 @@ def create_app(
     if cors_origins:  # around all the rest: a page may read refusals, too
         app.entry = cors.around(requests, cors_origins, position=position, metrics=metrics)
     app.answer_now = cors.unless_page(requests.answer_now) if cors_origins else requests.answer_now
+    app.answer_again = requests.answer_again  # only what answer_now has answered
     app.begin = cors.unless_page(requests.begin) if cors_origins else requests.begin
     problems.install(app, operational_errors)
     health.install(app, service, readiness, lifecycle)
@@ -88,10 +89,11 @@ def create_app(
 
 
 class Application(FastAPI):
-    """An app that serves hot requests by itself: ``answer_now`` and ``begin`` are for a server to ask first."""
+    """An app that serves hot requests by itself: ``answer_now``, ``answer_again``, ``begin`` are for a server."""
 
     entry: ASGIApp
     answer_now: Callable[[Scope], Completed | None]
+    answer_again: Callable[[bytes, Scope, RequestHeaders], Completed | None]
     begin: Callable[[Scope, Body, Respond], bool | None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,8 @@ and reads that have to wait. A test holds the answers of both together (ADR 25).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -17,6 +18,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from services.common.ids import POSITION_MAX
 
 _DIGITS_MAX: Final = len(str(POSITION_MAX))
+_LINE: Final = rb"%%s (/[a-z]+/)([0-9]{1,%d})(/[a-z]+)?(?:\?([!-~]*))? HTTP/1\.1\r\n" % _DIGITS_MAX
+"""The first line of a request for an item, of a method."""
 
 Header = tuple[bytes, bytes]
 RequestHeaders = Mapping[bytes, bytes]
@@ -66,6 +69,8 @@ class HotRoutes(Generic[A]):
     def __init__(self, method: str, *routes: HotRoute[A]) -> None:
         self._method = method
         self._routes = {_around_id(route.path.split("/")): route for route in routes}
+        self._line = re.compile(_LINE % method.encode())
+        self._around_ids = {_ends_around_id(route.path): route for route in routes}
 
     def find(self, scope: Scope) -> tuple[HotRoute[A], int] | None:
         """The hot route, and the id in its path or 0; None where there is none, or the id is no plain number."""
@@ -77,6 +82,20 @@ class HotRoutes(Generic[A]):
             return None
         item_id = plain_number(parts[2].encode(), 1, POSITION_MAX) if len(parts) > 2 else 0
         return None if item_id is None else (route, item_id)
+
+    def find_in(self, line: bytes) -> tuple[HotRoute[A], int, bytes] | None:
+        """The same and the query string, from the first line of a request as it came; None also for odd lines."""
+        matched = self._line.fullmatch(line)
+        if matched is None:
+            return None
+        before, digits, after, query = matched.groups(b"")
+        route, item_id = self._around_ids.get((before, after)), int(digits)
+        return (route, item_id, query) if route is not None and 1 <= item_id <= POSITION_MAX else None
+
+
+def _ends_around_id(path: str) -> tuple[bytes, bytes]:
+    before, _, rest = path.encode().partition(b"{")
+    return before, rest.partition(b"}")[2]
 
 
 def _around_id(parts: list[str]) -> tuple[object, ...]:
@@ -115,14 +134,19 @@ async def send_whole(send: Send, completed: Completed) -> None:
 
 def write_whole(cycle: RequestResponseCycle, completed: Completed) -> None:
     """What the server does with those two, at once: it would look at each header, and write twice."""
-    (status, head, body), lines = completed
     cycle.response_started = cycle.response_complete = True
-    closing = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-    server_lines = _lines_of(*cycle.default_headers)
-    cycle.transport.write(b"".join((STATUS_LINE[status], server_lines, head, lines, closing, body)))
+    cycle.transport.write(
+        as_sent(completed, cycle.default_headers, b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+    )
     if not cycle.keep_alive:
         cycle.transport.close()
     cycle.on_response()
+
+
+def as_sent(completed: Completed, server_headers: Sequence[Header], closing: bytes = b"\r\n") -> bytes:
+    """An answer as it goes over the wire; ``closing`` are the last lines of its head."""
+    (status, head, body), lines = completed
+    return b"".join((STATUS_LINE[status], _lines_of(*server_headers), head, lines, closing, body))
 
 
 @lru_cache(4)

@@ -128,8 +128,27 @@ class RequestMiddleware:
         if limit_lines is None:
             return None
         route, item_id = found
-        answer = _answer_of(route, scope, headers, item_id)
+        answer = _answer_of(route, scope["query_string"], headers, item_id)
         if answer is None:
+            return None
+        whole, position = answer
+        lines = self._lines(headers.get(REQUEST_ID_HEADER), limit_lines, position)
+        self._metrics.observe(route.path, "GET", whole.status, perf_counter() - started_at)
+        return whole, lines
+
+    def answer_again(self, line: bytes, scope: Scope, headers: RequestHeaders) -> Completed | None:
+        """The same for a request of which only the first line differs from one that ``answer_now`` has answered.
+
+        Looked up before it is counted: what is left to others then is counted once, by them.
+        """
+        started_at = perf_counter()
+        found = self._hot_reads.find_in(line)
+        if found is None or self._in_flight >= self._in_flight_max:
+            return None
+        route, item_id, query = found
+        answer = _answer_of(route, query, headers, item_id)
+        limit_lines = b"" if answer is None or self._limits is None else self._limits.check_now(scope, headers)
+        if answer is None or limit_lines is None:
             return None
         whole, position = answer
         lines = self._lines(headers.get(REQUEST_ID_HEADER), limit_lines, position)
@@ -320,12 +339,12 @@ def _check_single(headers: Sequence[Header]) -> None:
 
 
 def _answer_of(
-    route: HotRoute[AnswerNow], scope: Scope, headers: RequestHeaders, item_id: int
+    route: HotRoute[AnswerNow], query: bytes, headers: RequestHeaders, item_id: int
 ) -> tuple[WholeAnswer, int] | None:
     try:
-        return route.answer(scope["query_string"], headers, item_id)
+        return route.answer(query, headers, item_id)
     except Exception as error:  # the framework may have an answer all the same
-        log.error("hot_route_failed", path=scope["path"], exc_info=error)
+        log.error("hot_route_failed", route=route.path, id=item_id, exc_info=error)
         return None
 
 

@@ -10,8 +10,9 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from services.common.web.app import Application
-from services.common.web.hot import Completed, head_of, write_whole
+from services.common.web.hot import Completed, as_sent, head_of, write_whole
 from services.common.web.problems import problem_response
+from services.common.web.repeated_head import RepeatedHead, repeated_head
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 """Heads of this size are taken, those three times as large refused; in between it depends on how they arrive."""
@@ -26,20 +27,31 @@ class Protocol(HttpToolsProtocol):
 
     _head_bytes = 0
     _served: RequestResponseCycle | None = None
-    _is_reading = False
+    _reading = b""
+    _repeated: RepeatedHead | None = None
+    """The head of the request before, where that is all that has come and the next one may repeat it."""
+    _newest = b""
+    """The newest request that has repeated it."""
+    _newest_at = 0.0
     _held: RequestResponseCycle | None = None
     """A POST, until it is clear whether the read that brought its head brought all of its body, too."""
 
     def data_received(self, data: bytes) -> None:
         """Take what has come, a head only up to a size: nothing else would bound it, nor the time its pieces take."""
+        if (repeated := self._repeated) is not None:
+            if not self.flow.write_paused and (completed := repeated.answer(data)) is not None:
+                self._newest, self._newest_at = data, self.loop.time()
+                self.transport.write(as_sent(completed, self.server_state.default_headers))
+                return
+            self._repeated, self._newest = None, b""
         if len(data) > HEAD_BYTES_MAX:
             for start in range(0, len(data), HEAD_BYTES_MAX):
                 if not self.transport.is_closing():
                     self.data_received(data[start : start + HEAD_BYTES_MAX])
             return
-        self._is_reading = True
+        self._reading = data
         super().data_received(data)
-        self._is_reading = False
+        self._reading = b""
         if self._held is not None:
             self._begin(self._held)
         if getattr(self.cycle, "scope", _NO_SCOPE) is self.scope:  # there is no cycle before the first request
@@ -60,7 +72,7 @@ class Protocol(HttpToolsProtocol):
             return cycle
         if cycle.response_complete:
             is_idle = self.timeout_keep_alive_task is not None and not self.transport.get_write_buffer_size()
-            return None if is_idle else cycle
+            return None if is_idle else self._newest or cycle
         return cycle if cycle.more_body else None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -69,12 +81,14 @@ class Protocol(HttpToolsProtocol):
         Not where more wait behind it in the pipeline, each of which would be answered inside this call.
         """
         if isinstance(app, Application) and not self.pipeline and not cycle.flow.write_paused:
-            if self._is_reading and cycle.scope["method"] == "POST" and not cycle.waiting_for_100_continue:
+            if self._reading and cycle.scope["method"] == "POST" and not cycle.waiting_for_100_continue:
                 self._held = self._served = cycle
                 return
             completed = app.answer_now(cast("Scope", cycle.scope))
             if completed is not None:
                 write_whole(cycle, completed)
+                if cycle.keep_alive:
+                    self._repeated = repeated_head(app, cast("Scope", cycle.scope), self._reading)
                 return
         self._served = cycle
         super()._start_asgi_task(cycle, app)
@@ -93,6 +107,14 @@ class Protocol(HttpToolsProtocol):
         begin = cast("Application", self.app).begin
         if cycle.more_body or not begin(cast("Scope", cycle.scope), cycle.body, respond):
             start_task(cycle, self.app)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection, unless a request has come that was answered without setting the timer anew."""
+        seconds_left = self._newest_at + self.timeout_keep_alive - self.loop.time()
+        if seconds_left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(seconds_left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let nobody write to it: of a pipeline uvicorn tells only the last request, not the one being served."""
