@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import select
@@ -16,7 +16,7 @@ from sqlalchemy import select
 from services.common import projection
 from services.common.archive import read_archive
 from services.common.database import Database, open_reader, open_writer
-from services.common.events import TweetCreated, UserCreated
+from services.common.events import Event, TweetCreated, UserCreated
 from services.common.log.append import AppendItem, CredentialClaim
 from services.common.log.client import EventLog
 from services.common.log.entry import Entry
@@ -25,6 +25,7 @@ from services.db_updater.metrics import OwnerMetrics
 from services.db_updater.owner import Owner
 from services.db_updater.volume import Volume
 from tests.support.databases import database_in, open_private_reader
+from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
 
 REBUILD_BATCH_ENTRIES = 11
@@ -193,3 +194,20 @@ def credentials(directory: Path) -> dict[int, str]:
             return {row.user_id: row.email for row in rows}
     finally:
         engine.dispose()
+
+
+class Nonsense(Event, frozen=True):
+    """Malformed within a version that everybody knows."""
+
+    name: ClassVar[str] = "tweet_created"
+    user_id: str = "not a number"
+
+
+def started(directory: Path, log: EventLog, redis_server: RedisServer) -> list[int]:
+    """Start the log with an owner of this directory that applies two entries, then leaves; their positions."""
+    with following(directory, redis_server.url) as owner:
+        owner.wait_until_ready()
+        (ada,) = append(log, user("ada"))
+        positions = [ada, *append(log, tweet(ada))]
+        owner.wait_until_applied(positions[-1])
+    return positions
