@@ -6,11 +6,14 @@ Beside the views and not among them: the write service answers in these shapes, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from services.common.ids import BEGINNING, POSITION_MAX
 
 T = TypeVar("T")
+
+EXISTENCE_IDS_MAX: Final = 128
+"""As many tweets, and as many users, can be asked about in one question whether they exist."""
 
 
 @dataclass(slots=True)
@@ -53,6 +56,15 @@ class HomeTweetView(TweetView):
     """A tweet as it appears on a home timeline; ``retweeted_by`` is who brought it there, None for its author."""
 
     retweeted_by: UserView | None
+
+
+@dataclass(slots=True)
+class Existing:
+    """What there is of some tweets and users, as of a position, by their ids: the tweets' authors, and the users."""
+
+    position: int
+    authors: dict[int, int]
+    users: dict[int, UserView]
 
 
 class Window(NamedTuple):

@@ -24,6 +24,7 @@ from services.common.telemetry import MetricsServer, create_registry
 from services.common.web import RequestLimits
 from services.common.web import create_app as create_web_app
 from services.common.web.lifecycle import terminate_self
+from services.read import existence
 from services.read.follower import Backings, Follower
 from services.read.fresh_lookups import FreshLookups
 from services.read.hot_routes import HotReads
@@ -120,6 +121,7 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
         stop=stop,
     )
     app.include_router(router)
+    app.include_router(existence.router)
     return app
 
 

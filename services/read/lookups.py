@@ -5,7 +5,7 @@ Between the cache and rows that are shared there is one cache more, which is sha
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -15,7 +15,7 @@ from services.common import views
 from services.common.cache import Doorkeeper, Flights
 from services.common.errors import ClientError
 from services.common.ids import BEGINNING
-from services.common.views import Answer, HomeTweetView, Page, Reader, TweetView, UserView, Window
+from services.common.views import Answer, Existing, HomeTweetView, Page, Reader, TweetView, UserView, Window
 from services.common.web import problem_response
 from services.read.encoded import Encoded
 from services.read.fresh_lookups import FreshLookups
@@ -137,6 +137,11 @@ class Lookups:
         if found is not None:
             return Loaded(_ok(found, read_position), [(USER, found.id)])
         return Loaded(replace(USER_NOT_FOUND, read_position=read_position), [ANY_USERNAME])
+
+    async def existing(self, tweet_ids: Sequence[int], user_ids: Sequence[int]) -> Existing:
+        """Which of these tweets and users there are, by the rows alone: what is newer is not among them."""
+        answer = await self._store.backing.look_up(lambda reader: views.existing(reader, tweet_ids, user_ids))
+        return answer.value
 
     async def tweets_by_author(self, user_id: int, window: Window, offset: int) -> Encoded:
         """A page of a user's tweets."""

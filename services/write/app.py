@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 
-import httpx
 import structlog
 from fastapi import FastAPI
 
@@ -23,7 +22,7 @@ from services.write.authors import Authors
 from services.write.clocks import LogView, TrustedClock
 from services.write.credentials import Credentials
 from services.write.errors import WriterFailed
-from services.write.existence import CONNECTIONS_MAX, Existence, ReadService
+from services.write.existence import Existence, ReadService
 from services.write.group_commit import GroupCommit
 from services.write.handlers import Handlers
 from services.write.hot_routes import HotWrites
@@ -95,7 +94,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
             commit = await stack.enter_async_context(
                 GroupCommit(writers, metrics=append_metrics, on_failure=stop_without_writer)
             )
-            client = await stack.enter_async_context(_client_of(settings.read_service_url))
+            read_service = await stack.enter_async_context(aclosing(ReadService(settings.read_service_url, clock)))
             credentials = Credentials(settings.email_hash_key)
             stack.callback(credentials.close)
             authentication = app.state.authentication = Authentication.with_keys_of(
@@ -104,7 +103,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
             app.state.gate = hot_writes.gate = Gate(authentication, is_required=settings.auth_required)
             lookups = await stack.enter_async_context(aclosing(CredentialLookups(settings.redis_url)))
             app.state.logins = Logins(authentication, lookups, credentials, head=lambda: view.head)
-            existence = Existence(ReadService(client, clock).find, metrics=existence_metrics)
+            existence = Existence(read_service.find, metrics=existence_metrics)
             authors = Authors(existence)
 
             def forget_all() -> None:
@@ -139,11 +138,6 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
     for router in (users.router, tweets.router, auth.router):
         app.include_router(router)
     return app
-
-
-def _client_of(read_service_url: str) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=CONNECTIONS_MAX)  # ReadService bounds them
-    return httpx.AsyncClient(base_url=read_service_url, limits=limits, trust_env=False)
 
 
 @asynccontextmanager

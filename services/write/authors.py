@@ -6,8 +6,6 @@ import asyncio
 from collections import OrderedDict
 from typing import Final
 
-import msgspec
-
 from services.common.shapes import UserView
 from services.write.existence import Existence, Finding, Kind, Verdict
 
@@ -63,8 +61,6 @@ class Authors:
     def _note(self, user_id: int, finding: Finding) -> UserView | None:
         if finding.verdict is Verdict.ABSENT:
             self._views.pop(user_id, None)
-        if not finding.body:
-            return None
-        view = msgspec.json.decode(finding.body, type=UserView)
-        self.remember(view)
-        return view
+        if finding.user is not None:
+            self.remember(finding.user)
+        return finding.user

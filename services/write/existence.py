@@ -1,6 +1,6 @@
 """Whether a tweet or a user exists: yes and no only on proof, else unknown, and then the projection decides.
 
-A 404 of the read service is proof if it had applied the log up to the id: ids are positions, so nothing with that id
+What a reader does not have is proof if it had applied the log up to the id: ids are positions, so nothing with that id
 can come later. (Fixtures with ids below 2^20 are the exception; they exist before anybody asks.) An id above the head
 of the log needs no proof from here: the append itself refuses it.
 """
@@ -8,26 +8,31 @@ of the log needs no proof from here: the append itself refuses it.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-import httpx
 import msgspec
 import structlog
 
 from services.common.errors import ClientError
 from services.common.ids import BEGINNING, FIXTURE_ID_MAX, position_at
+from services.common.shapes import EXISTENCE_IDS_MAX, Existing, UserView
 from services.write.clocks import TrustedClock
+from services.write.keep_alive import KeepAlive, Unanswered
 from services.write.metrics import ExistenceMetrics
 
 ASK_SECONDS: Final = 0.3
-CONNECTIONS_MAX: Final = 32
+PAUSE_SECONDS: Final = 0.005
+"""Before a reader that is behind is asked again; then twice as long each time."""
+CONNECTIONS_MAX: Final = 2  # one question is answered while the next one gathers, or one reader is silent
 KNOWN_MAX: Final = 100_000  # about 15 MB
 
 log = structlog.get_logger(__name__)
+
+_existing: Final = msgspec.json.Decoder(Existing)
 
 
 class Kind(StrEnum):
@@ -35,6 +40,9 @@ class Kind(StrEnum):
 
     TWEET = "tweets"
     USER = "users"
+
+
+Subject = tuple[Kind, int]
 
 
 class Verdict(StrEnum):
@@ -47,10 +55,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A verdict, the read service's representation of what exists, the position at which something is absent."""
+    """A verdict; who a user is, whose a tweet is, or the position at which there is no such thing."""
 
     verdict: Verdict
-    body: bytes = b""
+    user: UserView | None = None
+    author_id: int | None = None
     position: int = BEGINNING
 
 
@@ -60,50 +69,90 @@ Find = Callable[[Kind, int], Awaitable[Finding]]
 
 
 class ReadService:
-    """The read service as a witness; CONNECTIONS_MAX questions at a time.
+    """The read service as a witness. What is asked while questions are under way goes together into the next one."""
 
-    httpcore's pool forgets nothing that gives up while it waits for a place, or that is cancelled: after one stall of
-    the read service all places were taken for ever, and nobody was asked any more. So the client's pool must have no
-    limit, places are given out here, and a request that nobody waits for any more ends by its own timeouts.
-    """
-
-    def __init__(self, client: httpx.AsyncClient, clock: TrustedClock) -> None:
-        self._client = client
+    def __init__(self, url: str, clock: TrustedClock) -> None:
         self._clock = clock
-        self._places = asyncio.Semaphore(CONNECTIONS_MAX)
-        self._requests: set[asyncio.Task[httpx.Response]] = set()
+        self._idle = [KeepAlive(url) for _ in range(CONNECTIONS_MAX)]
+        self._asked: deque[tuple[Subject, asyncio.Future[Finding | None]]] = deque()
+        self._working: set[asyncio.Task[None]] = set()
 
     async def find(self, kind: Kind, item_id: int) -> Finding:
-        """Ask once, within a bound; whatever is no proof is unknown."""
+        """Ask within a bound, and again where a reader is behind; whatever is no proof is unknown."""
         if item_id >= position_at(self._clock.now_ms()):
             return UNKNOWN  # above the head, as far as we can see: the append will tell
-        headers = {} if item_id <= FIXTURE_ID_MAX else {"X-Min-Position": str(item_id)}
+        pause_seconds = PAUSE_SECONDS
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                answer = await asyncio.shield(await self._request(f"/{kind}/{item_id}", headers))
-        except (httpx.HTTPError, TimeoutError, AttributeError) as error:
-            # AttributeError: anyio's, when a connection is lost just as httpcore asks it for its address.
-            log.debug("read_service_silent", kind=kind, id=item_id, reason=repr(error))
+                while (finding := await self._ask((kind, item_id))) is None:
+                    await asyncio.sleep(pause_seconds)
+                    pause_seconds *= 2
+        except TimeoutError:
             return UNKNOWN
-        if answer.status_code == httpx.codes.OK:
-            return Finding(Verdict.EXISTS, answer.content)
-        if answer.status_code == httpx.codes.NOT_FOUND and _is_proof(answer, kind, item_id):
-            return Finding(Verdict.ABSENT, position=int(answer.headers["X-Log-Position"]))
-        return UNKNOWN
+        return finding
 
-    async def _request(self, path: str, headers: dict[str, str]) -> asyncio.Task[httpx.Response]:
-        """A request that is on its way, once there is a place for it."""
-        await self._places.acquire()
-        request = asyncio.ensure_future(self._client.get(path, headers=headers, timeout=ASK_SECONDS))
-        self._requests.add(request)
-        request.add_done_callback(self._end)
-        return request
+    async def aclose(self) -> None:
+        """Ask no more, and close the connections."""
+        for task in self._working:
+            task.cancel()
+        await asyncio.gather(*self._working, return_exceptions=True)
+        for connection in self._idle:
+            connection.close()
 
-    def _end(self, request: asyncio.Task[httpx.Response]) -> None:
-        self._places.release()
-        self._requests.discard(request)
-        if not request.cancelled():
-            request.exception()  # so that nobody complains of it where nobody waits for it any more
+    def _ask(self, subject: Subject) -> asyncio.Future[Finding | None]:
+        """What a reader says, None if it is behind."""
+        answer: asyncio.Future[Finding | None] = asyncio.get_running_loop().create_future()
+        self._asked.append((subject, answer))
+        if self._idle:
+            task = asyncio.create_task(self._work(self._idle.pop()))
+            self._working.add(task)
+            task.add_done_callback(self._working.discard)
+        return answer
+
+    async def _work(self, connection: KeepAlive) -> None:
+        """Ask whatever waits, until nothing does."""
+        try:
+            while asked := self._take():
+                existing = await _question(connection, {subject for subject, _ in asked})
+                for subject, answer in asked:
+                    if not answer.done():
+                        answer.set_result(UNKNOWN if existing is None else finding_of(subject, existing))
+        finally:
+            self._idle.append(connection)
+
+    def _take(self) -> list[tuple[Subject, asyncio.Future[Finding | None]]]:
+        asked: list[tuple[Subject, asyncio.Future[Finding | None]]] = []
+        while self._asked and len(asked) < EXISTENCE_IDS_MAX:
+            subject, answer = self._asked.popleft()
+            if not answer.done():  # else nobody waits for it any more
+                asked.append((subject, answer))
+        return asked
+
+
+async def _question(connection: KeepAlive, subjects: Iterable[Subject]) -> Existing | None:
+    """What a reader says there is of these; None if it does not say."""
+    fields = {kind: ",".join([str(item_id) for of, item_id in subjects if of is kind]) for kind in Kind}
+    query = "&".join(f"{kind}={ids}" for kind, ids in fields.items() if ids)
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            status, body = await connection.get(f"/internal/existence?{query}")
+        if status != 200:
+            raise Unanswered(f"status {status}")
+        return _existing.decode(body)
+    except (Unanswered, TimeoutError, msgspec.MsgspecError) as error:
+        log.debug("read_service_silent", reason=repr(error))
+        return None
+
+
+def finding_of(subject: Subject, existing: Existing) -> Finding | None:
+    """What this says about one of those that were asked about; None if it is too old to say anything."""
+    kind, item_id = subject
+    if kind is Kind.TWEET and item_id in existing.authors:
+        return Finding(Verdict.EXISTS, author_id=existing.authors[item_id])
+    if kind is Kind.USER and item_id in existing.users:
+        return Finding(Verdict.EXISTS, user=existing.users[item_id])
+    is_proof = item_id <= max(existing.position, FIXTURE_ID_MAX)
+    return Finding(Verdict.ABSENT, position=existing.position) if is_proof else None
 
 
 class Existence:
@@ -113,8 +162,8 @@ class Existence:
         self._find = find
         self._metrics = metrics
         self._known_max = known_max
-        self._known: OrderedDict[tuple[Kind, int], None] = OrderedDict()
-        self._questions: dict[tuple[Kind, int], asyncio.Task[Finding]] = {}
+        self._known: OrderedDict[Subject, None] = OrderedDict()
+        self._questions: dict[Subject, asyncio.Task[Finding]] = {}
 
     def remember(self, kind: Kind, item_id: int) -> None:
         """Note that something exists, for example because we have just created it."""
@@ -140,10 +189,12 @@ class Existence:
         self._metrics.count("known")
         return True
 
-    async def refuse_absent(self, *subjects: tuple[Kind, int]) -> None:
+    async def refuse_absent(self, *subjects: Subject) -> None:
         """Raise the 404 for the first of these that provably does not exist; asks about all at once."""
         questions = [self.find(*subject) for subject in subjects if not self.knows(*subject)]
-        if questions:
+        if len(questions) == 1:
+            await questions[0]
+        elif questions:
             await asyncio.gather(*questions)
 
     async def find(self, kind: Kind, item_id: int) -> Finding:
@@ -175,14 +226,3 @@ def not_found(kind: Kind) -> ClientError:
     if kind is Kind.TWEET:
         return ClientError(404, "tweet_not_found", "Tweet not found")
     return ClientError(404, "user_not_found", "User not found")
-
-
-def _is_proof(answer: httpx.Response, kind: Kind, item_id: int) -> bool:
-    """Whether a 404 is about this id, and from a reader that would know it."""
-    try:
-        code = msgspec.json.decode(answer.content, type=dict[str, object]).get("code")
-        position = int(answer.headers.get("X-Log-Position", ""))
-    except (msgspec.MsgspecError, ValueError):
-        return False
-    needed = BEGINNING if item_id <= FIXTURE_ID_MAX else item_id
-    return code == not_found(kind).code and position >= needed

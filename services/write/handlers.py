@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -82,12 +82,6 @@ class _WrittenThrough(msgspec.Struct):
     quote_of_id: int | None
 
 
-class _Authored(msgspec.Struct):
-    """What of a tweet's representation says whose it is."""
-
-    user_id: int
-
-
 class Written(msgspec.Struct, Generic[T_co], frozen=True):
     """What a command made, and its position in the log; ``is_repeated`` if it was made before, under the same key."""
 
@@ -122,6 +116,7 @@ class Handlers:
         self._authors = authors
         self._credentials = credentials
         self._claims = claims
+        self._begun: set[asyncio.Task[None]] = set()
 
     async def create_user(self, command: CreateUser, key: IdempotencyKey | None = None) -> Written[UserView]:
         """Open an account; its name and e-mail are unique without regard to case.
@@ -170,28 +165,33 @@ class Handlers:
         What was published before is answered as it was then, from the command, which is the same; it may have been
         deleted since. Raises AnswerUnavailable if the author's view is all that is missing.
         """
-        deadline = _deadline()
         event = TweetCreated(
             user_id=_named(author),
             content=command.content,
             in_reply_to_id=command.in_reply_to_id,
             quote_of_id=command.quote_of_id,
         )
+        return await self._publish(event, author, key)
+
+    async def _publish(
+        self, event: TweetCreated, author: Actor, key: IdempotencyKey | None
+    ) -> Written[CreatedTweetView]:
+        deadline = _deadline()
         view, refusal = await self._view_and_refusal(author, _referred_to(event))
         item = _tweet_item(event, author, view, self._claims.claim(key, event))
         return self._created_tweet(event, view, await self._append_unless(refusal, item, deadline))
 
-    def begin_tweet(self, event: TweetCreated, author: Actor, finish: Finish[CreatedTweetView]) -> bool:
-        """Publish a tweet if only the log has to be waited for; False, with nothing done, if there is more to ask."""
+    def begin_tweet(self, event: TweetCreated, author: Actor, finish: Finish[CreatedTweetView]) -> None:
+        """Begin to publish a tweet; without a task if only the log has to be waited for."""
         view = self._authors.known(event.user_id)
         if view is None or not all(self._existence.knows(Kind.TWEET, tweet_id) for tweet_id in _referred_to(event)):
-            return False
+            self._begin_task(self._publish(event, author, None), finish)
+            return
 
         def settle(result: Result | Exception) -> None:
             finish(_attempt(lambda good: self._created_tweet(event, view, good), result))
 
         self._submit(_tweet_item(event, author, view, None), _deadline(), settle)
-        return True
 
     async def delete_tweet(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Delete a tweet, as its author. What is not there any more is deleted already, or never was: a success.
@@ -203,7 +203,7 @@ class Handlers:
         finding = await self._existence.look(Kind.TWEET, tweet_id)
         if finding.verdict is Verdict.ABSENT and actor.holder is None:  # only the append knows if a token is revoked
             return Written(finding.position, None)
-        if finding.body and msgspec.json.decode(finding.body, type=_Authored).user_id != user_id:
+        if finding.author_id not in {None, user_id}:
             raise ClientError(403, "not_the_author", "Only its author can delete a tweet")
         event = TweetDeleted(tweet_id=tweet_id, user_id=user_id)
         item = AppendItem(event, target=max(tweet_id, user_id), holder=actor.holder, actor_id=user_id)
@@ -216,10 +216,11 @@ class Handlers:
         """Like a tweet, as somebody or anonymously."""
         return await self._act_on_tweet(TweetLiked(tweet_id=tweet_id, user_id=actor.user_id), actor, key)
 
-    def begin_like(self, tweet_id: int, actor: Actor, finish: Finish[None]) -> bool:
-        """Like a tweet if only the log has to be waited for; False, with nothing done, if there is more to ask."""
+    def begin_like(self, tweet_id: int, actor: Actor, finish: Finish[None]) -> None:
+        """Begin to like a tweet; without a task if only the log has to be waited for."""
         if not all(self._existence.knows(*subject) for subject in ((Kind.TWEET, tweet_id), *_unproven(actor))):
-            return False
+            self._begin_task(self.like(tweet_id, actor), finish)
+            return
         event = TweetLiked(tweet_id=tweet_id, user_id=actor.user_id)
         target, kind = _target(event)
 
@@ -228,7 +229,6 @@ class Handlers:
 
         item = AppendItem(event, target=target, holder=actor.holder, actor_id=actor.user_id or 0)
         self._submit(item, _deadline(), settle)
-        return True
 
     async def unlike(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Take back a user's like."""
@@ -251,6 +251,18 @@ class Handlers:
         """Let one user no longer follow another."""
         event = UserUnfollowed(follower_id=_named(follower), followee_id=followee_id)
         return await self._act_on_user(event, follower)
+
+    def _begin_task(self, work: Coroutine[Any, Any, Written[T]], finish: Finish[T]) -> None:
+        async def run() -> None:
+            try:
+                outcome: Written[T] | Exception = await work
+            except Exception as error:  # noqa: BLE001 - who finishes knows what to answer to it
+                outcome = error
+            finish(outcome)
+
+        task = asyncio.create_task(run())
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
 
     async def _change_account(
         self,

@@ -68,14 +68,16 @@ class HotWrites:
             in_reply_to_id=wanted.in_reply_to_id,
             quote_of_id=wanted.quote_of_id,
         )
-        return self.handlers.begin_tweet(event, author, lambda outcome: finish(*_answered(outcome, 201)))
+        self.handlers.begin_tweet(event, author, lambda outcome: finish(*_answered(outcome, 201)))
+        return True
 
     def _begin_like(self, headers: RequestHeaders, body: Body, tweet_id: int, finish: Finish) -> bool:
         act = _decoded(_acts, body) if body else _ANONYMOUS
         if act is None or self.handlers is None or _KEY in headers:
             return False
         actor = self._actor(headers, act.user_id)
-        return self.handlers.begin_like(tweet_id, actor, lambda outcome: finish(*_answered(outcome, 200)))
+        self.handlers.begin_like(tweet_id, actor, lambda outcome: finish(*_answered(outcome, 200)))
+        return True
 
     def _actor(self, headers: RequestHeaders, named_id: int | None) -> Actor:
         """Who acts. Raises ClientError 401 or 403, as the routes do."""

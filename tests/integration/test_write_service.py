@@ -369,7 +369,7 @@ async def test_many_likes_of_one_unknown_tweet_ask_the_reader_once(
 ) -> None:
     """And not again once it is known to exist."""
     head = await create_user(write)
-    reader.views[f"/tweets/{head - 1}"] = {}
+    reader.views[f"/tweets/{head - 1}"] = {"user_id": head}
     await asyncio.gather(*(write.post(f"/tweets/{head - 1}/like") for _ in range(20)))
     await write.post(f"/tweets/{head - 1}/like")
     assert reader.requests == [f"/tweets/{head - 1}"]

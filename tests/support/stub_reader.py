@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
 from tests.support.ports import HOST, free_port
 
-_CODES: Final = {"tweets": "tweet_not_found", "users": "user_not_found"}
-
 
 class StubReader:
     """Has the views in ``views``, by path, at ``position``; keeps silent while ``is_mute``.
 
-    Use as an async context manager. ``requests`` are the paths that it was asked for.
+    Use as an async context manager. ``requests`` are the paths of what it was asked about; ``questions`` counts how
+    often it was asked.
     """
 
     def __init__(self) -> None:
@@ -29,6 +29,8 @@ class StubReader:
         self.position = 0
         self.is_mute = False
         self.requests: list[str] = []
+        self.questions = 0
+        self.connections_made = 0
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, HOST, self._port)
@@ -44,27 +46,24 @@ class StubReader:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
+        self.connections_made += 1
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                path = head.split(b" ")[1].decode()
-                self.requests.append(path)
+                asked = parse_qsl(urlsplit(head.split(b" ")[1].decode()).query)
+                paths = [f"/{kind}/{item_id}" for kind, ids in asked for item_id in ids.split(",")]
+                self.requests += paths
+                self.questions += 1
                 if not self.is_mute:
-                    writer.write(self._answer(path))
+                    writer.write(self._answer(paths))
         except (asyncio.IncompleteReadError, OSError):
             writer.transport.abort()  # the client is done
         finally:
             self._connections.discard(writer)
 
-    def _answer(self, path: str) -> bytes:
-        view = self.views.get(path)
-        status = b"404 Not Found" if view is None else b"200 OK"
-        body = msgspec.json.encode(
-            {"detail": "Not found", "code": _CODES[path.split("/")[1]]} if view is None else view
-        )
-        return b"HTTP/1.1 %s\r\nX-Log-Position: %d\r\nContent-Length: %d\r\n\r\n%s" % (
-            status,
-            self.position,
-            len(body),
-            body,
-        )
+    def _answer(self, paths: list[str]) -> bytes:
+        shown = {path: self.views[path] for path in paths if path in self.views}
+        users = {path.split("/")[2]: view for path, view in shown.items() if path.startswith("/users/")}
+        authors = {path.split("/")[2]: view["user_id"] for path, view in shown.items() if path.startswith("/tweets/")}
+        body = msgspec.json.encode({"position": self.position, "authors": authors, "users": users})
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)

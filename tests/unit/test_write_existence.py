@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
-import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
 from services.common.errors import ClientError
-from services.common.ids import FIXTURE_ID_MAX, POSITION_MAX, position_at
-from services.common.shapes import UserView
+from services.common.ids import FIXTURE_ID_MAX, position_at
+from services.common.shapes import Existing, UserView
 from services.write.authors import FRESH_SECONDS, KEPT_SECONDS, Authors
-from services.write.clocks import TrustedClock
-from services.write.existence import UNKNOWN, Existence, Finding, Kind, ReadService, Verdict
+from services.write.existence import UNKNOWN, Existence, Finding, Kind, Verdict, finding_of
 from services.write.metrics import ExistenceMetrics
 
 pytestmark = pytest.mark.anyio
@@ -22,21 +19,6 @@ pytestmark = pytest.mark.anyio
 NOW_MS = 1_800_000_000_000
 TWEET = position_at(NOW_MS - 60_000)
 ADA = UserView(id=TWEET, username="ada", created_at="2027-01-15T07:59:00.000Z", followers_count=3, following_count=4)
-ADA_JSON = (
-    f'{{"id":{TWEET},"username":"ada","created_at":"2027-01-15T07:59:00.000Z","followers_count":3,"following_count":4}}'
-).encode()
-
-
-def read_service(answer: Callable[[httpx.Request], httpx.Response]) -> ReadService:
-    """A read service that answers as the test says."""
-    client = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://read")
-    return ReadService(client, TrustedClock(wall_ms=lambda: NOW_MS, elapsed=lambda: 0))
-
-
-def missing(position: int | None, code: str = "tweet_not_found") -> httpx.Response:
-    """A 404 of a reader that has applied the log up to ``position``."""
-    headers = {} if position is None else {"X-Log-Position": str(position)}
-    return httpx.Response(404, headers=headers, json={"detail": "Tweet not found", "code": code})
 
 
 class FakeFind:
@@ -61,73 +43,38 @@ def existence_of(find: FakeFind, known_max: int = 100) -> Existence:
     return Existence(find.find, metrics=ExistenceMetrics(CollectorRegistry()), known_max=known_max)
 
 
+def there_is(position: int, *users: UserView, **authors: int) -> Existing:
+    """What a reader at a position says; authors are by the ids of their tweets, ``t7=1``."""
+    return Existing(position, {int(name[1:]): author for name, author in authors.items()}, {u.id: u for u in users})
+
+
 @pytest.mark.parametrize("position", [TWEET, TWEET + 1])
-async def test_a_404_at_or_past_the_id_is_proof(position: int) -> None:
+@pytest.mark.parametrize("kind", Kind)
+def test_what_a_reader_at_or_past_the_id_does_not_have_is_absent(kind: Kind, position: int) -> None:
     """The reader has applied everything that could have made it."""
-    finding = await read_service(lambda _: missing(position)).find(Kind.TWEET, TWEET)
-    assert finding.verdict is Verdict.ABSENT
+    other = ADA if kind is Kind.TWEET else UserView(1, "eve", "", 0, 0)
+    assert finding_of((kind, TWEET), there_is(position, other, t1=1)) == Finding(Verdict.ABSENT, position=position)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        missing(TWEET - 1),  # not there yet
-        missing(None),  # not our reader
-        missing(TWEET, code="not_found"),  # no such route: a proxy, or another service
-        httpx.Response(404, headers={"X-Log-Position": str(TWEET)}, text="<html>"),
-        httpx.Response(404, headers={"X-Log-Position": str(TWEET)}, json=[]),
-        httpx.Response(503, json={"code": "position_not_reached"}),
-        httpx.Response(302, headers={"Location": "/"}),
-        httpx.Response(500),
-    ],
-)
-async def test_any_other_refusal_proves_nothing(answer: httpx.Response) -> None:
-    """The projection decides then."""
-    assert await read_service(lambda _: answer).find(Kind.TWEET, TWEET) == UNKNOWN
+@pytest.mark.parametrize("kind", Kind)
+def test_a_reader_that_is_behind_proves_nothing(kind: Kind) -> None:
+    """It may come yet."""
+    assert finding_of((kind, TWEET), there_is(TWEET - 1)) is None
 
 
-async def test_the_reader_is_asked_to_have_reached_the_id() -> None:
-    """Otherwise the 404 of a reader that is behind would be most of its answers about a fresh tweet."""
-    asked: list[str | None] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.headers.get("X-Min-Position"))
-        return missing(TWEET)
-
-    await read_service(answer).find(Kind.TWEET, TWEET)
-    await read_service(answer).find(Kind.TWEET, FIXTURE_ID_MAX)
-    assert asked == [str(TWEET), None]
-
-
-async def test_a_fixture_is_absent_wherever_the_reader_is() -> None:
+def test_a_fixture_is_absent_wherever_the_reader_is() -> None:
     """Its id is no position."""
-    finding = await read_service(lambda _: missing(0)).find(Kind.TWEET, 7)
-    assert finding.verdict is Verdict.ABSENT
+    assert finding_of((Kind.TWEET, FIXTURE_ID_MAX), there_is(0)) == Finding(Verdict.ABSENT)
+    assert finding_of((Kind.TWEET, FIXTURE_ID_MAX + 1), there_is(0)) is None
 
 
-@pytest.mark.parametrize("item_id", [position_at(NOW_MS), POSITION_MAX])
-async def test_nobody_is_asked_about_the_future(item_id: int) -> None:
-    """The append refuses what is above the head; a reader would only wait for it."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        raise AssertionError(f"asked for {request.url}")
-
-    assert await read_service(answer).find(Kind.TWEET, item_id) == UNKNOWN
-
-
-async def test_an_unreachable_reader_proves_nothing() -> None:
-    """Refused, cut or mute."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        raise httpx.ReadError("cut", request=request)
-
-    assert await read_service(answer).find(Kind.USER, TWEET) == UNKNOWN
-
-
-async def test_what_exists_comes_with_its_representation() -> None:
-    """So that the author of a tweet costs no second question."""
-    service = read_service(lambda request: httpx.Response(200, content=str(request.url.path).encode()))
-    assert await service.find(Kind.USER, TWEET) == Finding(Verdict.EXISTS, f"/users/{TWEET}".encode())
+def test_what_exists_comes_with_what_is_needed_of_it() -> None:
+    """So that the author of a tweet costs no second question; a user with a tweet's id is no tweet."""
+    existing = there_is(TWEET, ADA, t7=1)
+    assert finding_of((Kind.USER, ADA.id), existing) == Finding(Verdict.EXISTS, user=ADA)
+    assert finding_of((Kind.TWEET, 7), existing) == Finding(Verdict.EXISTS, author_id=1)
+    assert finding_of((Kind.TWEET, ADA.id), existing) == Finding(Verdict.ABSENT, position=TWEET)
+    assert finding_of((Kind.USER, 7), existing) == Finding(Verdict.ABSENT, position=TWEET)
 
 
 async def test_what_is_known_is_not_asked_again() -> None:
@@ -193,7 +140,7 @@ def in_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 async def test_an_author_is_looked_up_once_in_a_few_seconds() -> None:
     """Her counters may be that old in the answer to a tweet."""
-    find = FakeFind(Finding(Verdict.EXISTS, ADA_JSON))
+    find = FakeFind(Finding(Verdict.EXISTS, user=ADA))
     authors = Authors(existence_of(find))
     assert [await authors.view(ADA.id) for _ in range(3)] == [ADA] * 3
     assert len(find.questions) == 1
@@ -201,7 +148,7 @@ async def test_an_author_is_looked_up_once_in_a_few_seconds() -> None:
 
 async def test_a_view_that_is_not_fresh_is_renewed_beside_the_tweets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for the reader, and many tweets ask it once."""
-    find = FakeFind(Finding(Verdict.EXISTS, ADA_JSON), is_held=True)
+    find = FakeFind(Finding(Verdict.EXISTS, user=ADA), is_held=True)
     authors = Authors(existence_of(find))
     old = UserView(ADA.id, "ada", ADA.created_at, 1, 1)
     authors.remember(old)

@@ -1,6 +1,7 @@
 """The views: read-only query functions over the public tables, free of HTTP."""
 
-from services.common.shapes import Answer, HomeTweetView, Page, ProfileView, TweetView, UserView, Window
+from services.common.shapes import Answer, Existing, HomeTweetView, Page, ProfileView, TweetView, UserView, Window
+from services.common.views.existence import existing
 from services.common.views.home_timeline import home
 from services.common.views.reactions import likers, retweeters
 from services.common.views.reader import Reader
@@ -9,6 +10,7 @@ from services.common.views.users import followers, following, profile, profile_b
 
 __all__ = [
     "Answer",
+    "Existing",
     "HomeTweetView",
     "Page",
     "ProfileView",
@@ -16,6 +18,7 @@ __all__ = [
     "TweetView",
     "UserView",
     "Window",
+    "existing",
     "followers",
     "following",
     "home",

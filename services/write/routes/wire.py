@@ -59,7 +59,7 @@ class CreatedUser(IssuedTokens):
     following_count: int
 
 
-def get_handlers(request: Request) -> Handlers:
+async def get_handlers(request: Request) -> Handlers:
     """The handlers of this app."""
     return cast("Handlers", request.app.state.handlers)
 
@@ -67,7 +67,7 @@ def get_handlers(request: Request) -> Handlers:
 HandlersOfApp = Annotated[Handlers, Depends(get_handlers)]
 
 
-def get_logins(request: Request) -> Logins:
+async def get_logins(request: Request) -> Logins:
     """The logins of this app."""
     return cast("Logins", request.app.state.logins)
 
