@@ -1,7 +1,9 @@
 """Durable writes of one writer on a core of its own, against a bare server, and against the append itself.
 
-The owner is stalled meanwhile: it would take the core of Redis and of the generator, who on a machine with more cores
-have theirs. It catches up after; how fast it is, is measured by itself (bench/scenarios/applying.py).
+Whoever follows the log is stalled meanwhile: owner and reader would take the core of Redis and of the generator, who on
+a machine with more cores have theirs. They catch up after; how fast they are, is measured by themselves
+(bench/scenarios/applying.py). So the writer has met all authors and tweets before: what it does not know it asks a
+reader, and that is measured with likes of any tweet, where the reader goes on.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from tests.support.process import REPOSITORY
 
 BARE: Final = "bare ASGI POST that reads the body"
 LIKED: Final = 1_000
-"""Of so many tweets the writer knows soon that they exist; of others it asks a reader first."""
+"""Of so many tweets the writer knows that they exist; of others it asks a reader first."""
 CALLS_A_SECOND: Final = 1_000
 
 
@@ -56,7 +58,7 @@ def like(context: Context) -> list[Figure]:
     any_what = f"the same, of any of {all_tweets:,} tweets"
     return [
         _against_bare(context, "like", what, likes(context, known), at_least(0.65)),
-        _against_bare(context, "like_uniform", any_what, likes(context, all_tweets), None),
+        _against_bare(context, "like_uniform", any_what, likes(context, all_tweets), None, are_known=False),
     ]
 
 
@@ -65,7 +67,8 @@ def post_alone(context: Context) -> list[Figure]:
     system, scale = context.system, context.scale
     requests = tweets(context)
     rounds, slowest = [], []
-    with system.measured(system.writer), system.paused(system.owner):
+    _introduce(context, requests)
+    with system.measured(system.writer), system.paused(system.owner, system.reader):
         wrk.warm_up(system.writer.url, requests, seconds=scale.warm_up_seconds, connections=1)
         for number in range(1, scale.rounds + 1):
             ours = wrk.run(system.writer.url, requests, seconds=scale.seconds, connections=1, seed=number)
@@ -97,13 +100,17 @@ def _append_ms(context: Context, calls: int) -> float:
     return float(answered.stdout)
 
 
-def _against_bare(context: Context, name: str, what: str, requests: Requests, target: Target | None) -> Figure:
+def _against_bare(
+    context: Context, name: str, what: str, requests: Requests, target: Target | None, *, are_known: bool = True
+) -> Figure:
     system = context.system
     writer = system.writer
     body_bytes = _body_bytes(context, requests)
+    if are_known:
+        _introduce(context, requests)
     with (
         system.measured(writer),
-        system.paused(system.owner),
+        system.paused(system.owner, *((system.reader,) if are_known else ())),
         serving(bare(context.directory, body_bytes)) as idle,
     ):
         pids = {"writer": writer.pid, "redis": system.redis.pid, "reader": system.reader.pid}
@@ -115,11 +122,23 @@ def _against_bare(context: Context, name: str, what: str, requests: Requests, ta
     )
 
 
+def _introduce(context: Context, requests: Requests) -> None:
+    """Have the writer meet everybody and everything that such requests are about; authors for the next 45 seconds."""
+    assert requests.tokens is not None
+    tokens = requests.tokens.read_text().split()
+    with httpx.Client(base_url=context.system.writer.url, trust_env=False) as client:
+        for number in range(max(len(tokens), requests.count)):
+            _send(client, requests, number % requests.count, tokens[number % len(tokens)])
+
+
 def _body_bytes(context: Context, requests: Requests) -> int:
     """The size of the answer to such a request."""
-    token = context.system.tokens(1).read_text().strip()
-    path = requests.path(0)
+    assert requests.tokens is not None
+    with httpx.Client(base_url=context.system.writer.url, trust_env=False) as client:
+        return len(_send(client, requests, 0, requests.tokens.read_text().split()[0]).content)
+
+
+def _send(client: httpx.Client, requests: Requests, number: int, token: str) -> httpx.Response:
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    url = f"{context.system.writer.url}{path}"
-    answer = httpx.post(url, content=requests.body.replace("%d", "1000000"), headers=headers, trust_env=False)
-    return len(answer.raise_for_status().content)
+    body = requests.body.replace("%d", "1000000")
+    return client.post(requests.path(number), content=body, headers=headers).raise_for_status()
