@@ -50,7 +50,12 @@ class Changed(msgspec.Struct, frozen=True):
 @user_app.command()
 def create(
     username: Annotated[str, typer.Argument(help="1 to 30 of A-Z a-z 0-9 _")],
-    email: Annotated[str, typer.Argument(help="An e-mail address that no account has.")],
+    email: Annotated[
+        str,
+        typer.Argument(
+            help="An e-mail address that no account has; who lists processes on this machine sees it meanwhile."
+        ),
+    ],
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Take a password from the first line of the input.")
     ] = False,

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlmodel import col
 
-from services.common import keys, projection
+from services.common import keys
 from services.common.events import AccountDeleted, EpochStarted, TweetCreated
 from services.common.log.append import SCRIPT, AppendItem
 from services.common.log.entry import Entry, parse
 from services.common.log.scripts import load
-from services.common.models import User
+from services.common.models import Applied, Public, User
 from services.db_updater.applier import Step
 from services.db_updater.snapshots import Offer
 from services.read.replica import Replica
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 APPEND_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest().encode()
 TRIM_SHA: Final = hashlib.sha1(load("trim").encode(), usedforsecurity=False).hexdigest().encode()
 CHECKPOINTS_MAX: Final = 60
+_COPIED: Final = [
+    str(select(table).order_by(*table.primary_key.columns))
+    for table in Public.metadata.sorted_tables
+    if table.name != Applied.__tablename__
+]
+"""What all copies answer the same."""
 _READS: Final = {
     b"XREAD", b"XRANGE", b"XLEN", b"HGET", b"HGETALL", b"GET", b"MGET", b"TIME", b"INFO", b"XINFO", b"CONFIG",
     b"CLIENT", b"MEMORY", b"SCAN", b"SMEMBERS", b"ZSCORE", b"SCRIPT",
@@ -62,20 +68,23 @@ class Loss:
 class History:
     """Watches the server and the nodes of a schedule."""
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, before: History | None = None) -> None:
         self._schedule = schedule
         self._world = schedule.world
         self._server = schedule.server
         self._server.model.on_record = self._on_record
         self._server.before_call = self._before_call
         self._server.after_call = self._after_call
+        self._keeps_checkpoints = "roll_back" in schedule.plan.faults
         self.checkpoints: list[tuple[Data, int]] = []
         """What Redis held before each of the last commands that changed it, and how many entries."""
-        self.timeline: list[Entry] = []
+        self.timeline: list[Entry] = before.timeline[:] if before else []
         """All entries that the log of Redis consists of, trimmed ones too."""
-        self.ever: dict[int, list[Entry]] = {}
+        self.ever: dict[int, list[Entry]] = (
+            {position: entries[:] for position, entries in before.ever.items()} if before else {}
+        )
         self.lost: dict[int, Loss] = {}
-        self.writes: list[Write] = []
+        self.writes: list[Write] = before.writes[:] if before else []
         self.was_clock_set_back = False
         self._calls: dict[bytes, int] = {}
         self._fence_at_read: dict[Process, int] = {}
@@ -87,7 +96,7 @@ class History:
         return int(self._server.model.data.values.get(b"log:meta", {}).get(name) or 0)
 
     def _before_call(self, _process: Process, command: list[bytes]) -> None:
-        if command[0] not in _READS and self._schedule.owner.owner.position > 0:
+        if self._keeps_checkpoints and command[0] not in _READS and self._schedule.owner.owner.position > 0:
             self.checkpoints.append((self._server.model.data.copy(), len(self.timeline)))
             del self.checkpoints[:-CHECKPOINTS_MAX]
         self._entries_before = len(self.timeline)
@@ -213,8 +222,12 @@ class History:
         self._check_actors(final)
         held = {entry.position: entry for entry in final}
         discarded = self._discarded()
+        appended = defaultdict(list)
+        for position, entries in self.ever.items():
+            for payload in {entry.payload for entry in entries}:
+                appended[payload].append(position)
         for write in self.writes:
-            self._check_write(write, held, discarded)
+            self._check_write(write, appended[write.payload], held, discarded)
         times = Counter(entry.payload for entry in final)
         for write in self.writes:
             if write.is_unique and times[write.payload] > 1:
@@ -251,10 +264,9 @@ class History:
         ]
         return {(line["position"], json.dumps(line["payload"], sort_keys=True)) for line in lines}
 
-    def _check_write(self, write: Write, held: dict[int, Entry], discarded: set[tuple[int, str]]) -> None:
-        appended = [
-            position for position, entries in self.ever.items() if any(e.payload == write.payload for e in entries)
-        ]
+    def _check_write(
+        self, write: Write, appended: list[int], held: dict[int, Entry], discarded: set[tuple[int, str]]
+    ) -> None:
         if write.is_unique and appended and not write.acknowledged and not write.is_in_doubt:
             self._fail(f"write {write.number} was refused, and is in the log at {appended}")
         for position in write.acknowledged:
@@ -288,14 +300,12 @@ class History:
 
     def _check_copies(self) -> None:
         schedule = self._schedule
-        with schedule.owner.volume._engine.begin() as connection:
-            hashes = projection.table_hashes(connection)
+        rows = _rows(schedule.owner.volume._engine)
         for reader in schedule.readers:
             replica = reader.store.backing
             assert isinstance(replica, Replica)
-            with replica._writer.begin() as connection:
-                if projection.table_hashes(connection) != hashes:
-                    self._fail(f"{reader.process.name} differs from the owner")
+            if _rows(replica._writer) != rows:
+                self._fail(f"{reader.process.name} differs from the owner")
 
     def _check_accounts(self) -> None:
         """Redis has the names and credentials of all accounts there are, and of no other."""
@@ -324,3 +334,9 @@ class History:
 
     def _fail(self, why: str) -> None:
         raise Violation(why)
+
+
+def _rows(engine: Engine) -> list[Any]:
+    """All rows of all public tables, but for the fence, which differs by copy."""
+    with engine.begin() as connection:
+        return [connection.exec_driver_sql(text).all() for text in _COPIED]

@@ -129,14 +129,18 @@ class SimLoop(AbstractEventLoop):
             self._world.after(0, self._run_next, self.process)
 
     def _run_next(self) -> None:
-        self._is_awake = False
-        handle = self._ready.popleft()
-        if not handle.cancelled():
-            _set_running_loop(self)
-            try:
-                handle._run()
-            finally:
-                _set_running_loop(None)
+        """Run what is ready, but the next callback only where something else could get between it and the one after."""
+        _set_running_loop(self)
+        try:
+            while True:
+                handle = self._ready.popleft()
+                if not handle.cancelled():
+                    handle._run()
+                if not self._ready or self._world.is_anything_due():
+                    break
+        finally:
+            _set_running_loop(None)
+            self._is_awake = False
         if self._ready:
             self._wake()
 

@@ -46,6 +46,7 @@ from tests.simulation.world import Result as ThreadResult
 URL: Final = "redis://redis:6379"
 LEASE_SECONDS: Final = 300
 CALLS_IN_FLIGHT: Final = 2
+CALM_CHUNK_SECONDS: Final = 1.5
 
 
 class _Metrics:
@@ -132,10 +133,13 @@ class OwnerNode:
 
 
 class _Chunks(httpx.SyncByteStream):
-    """A file as it arrives."""
+    """A file as it arrives, ``seconds`` a chunk; not much slower than the log is trimmed, once there is ``calm``."""
 
-    def __init__(self, world: World, offer: Offer, seconds: float, is_alive: Callable[[], bool]) -> None:
+    def __init__(
+        self, world: World, calm: SimEvent, offer: Offer, seconds: float, is_alive: Callable[[], bool]
+    ) -> None:
         self._world = world
+        self._calm = calm
         self._offer = offer
         self._seconds = seconds
         self._is_alive = is_alive
@@ -143,7 +147,9 @@ class _Chunks(httpx.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         with self._offer.file as file:
             while chunk := file.read(2**16):
-                self._world.sleep(self._seconds)
+                self._calm.wait(self._seconds)
+                if self._calm.is_set():
+                    self._world.sleep(min(self._seconds, CALM_CHUNK_SECONDS))
                 if not self._is_alive():
                     raise httpx.ReadError("the owner has died")
                 yield chunk
@@ -156,8 +162,9 @@ OnOffer = Callable[[OwnerNode, Offer, float], None]
 class SimSnapshots(SnapshotSource):
     """Asks whoever is the owner; ``owner`` is None while there is none that can be reached."""
 
-    def __init__(self, world: World, owner: Callable[[], OwnerNode | None], on_offer: OnOffer) -> None:
+    def __init__(self, world: World, owner: Callable[[], OwnerNode | None], on_offer: OnOffer, calm: SimEvent) -> None:
         self._on_offer = on_offer
+        self._calm = calm
         self._url = "http://owner/internal/snapshot"
         self._client = httpx.Client(transport=httpx.MockTransport(self._answer))
         self._world = world
@@ -192,7 +199,7 @@ class SimSnapshots(SnapshotSource):
         }
         slow = self._world.random.random() < 0.1
         seconds = self._world.random.random() * (20.0 if slow else 0.01)
-        stream = _Chunks(self._world, offer, seconds, lambda: node.process.is_alive)
+        stream = _Chunks(self._world, self._calm, offer, seconds, lambda: node.process.is_alive)
         return httpx.Response(200, headers=headers, stream=stream)
 
 
@@ -208,6 +215,7 @@ class ReaderNode:
         *,
         owner: Callable[[], OwnerNode | None],
         on_offer: OnOffer,
+        calm: SimEvent,
         wait_seconds: float = 1.0,
     ) -> None:
         self.process = world.process(name)
@@ -222,7 +230,7 @@ class ReaderNode:
         self.lookups = Lookups(self.store, self.fresh, _metrics().read, min_position_wait_seconds=wait_seconds)
         self.follower = Follower(
             self.log,
-            Replicas(SimSnapshots(world, owner, on_offer), ReplicaDirectory(directory), _metrics().read),
+            Replicas(SimSnapshots(world, owner, on_offer, calm), ReplicaDirectory(directory), _metrics().read),
             _metrics().read,
             adopt=on_loop(self.loop, self._adopt),
             note_applied=on_loop(self.loop, self._note_applied),

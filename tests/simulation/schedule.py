@@ -22,7 +22,7 @@ from tests.simulation.nodes import OwnerNode, ReaderNode, WriterNode, copy_volum
 from tests.simulation.redis_model import Data
 from tests.simulation.seams import simulated
 from tests.simulation.workload import Workload
-from tests.simulation.world import Process, Violation, World
+from tests.simulation.world import Process, SimEvent, Violation, World
 
 CALM_SECONDS_MAX: Final = 90.0
 """Within this time of peace the system must be whole again."""
@@ -33,6 +33,8 @@ class Plan:
     """What a seed makes possible: some faults often, others not at all, so that schedules differ (swarm testing)."""
 
     seconds: float
+    goes_on: bool
+    """From a log and a volume that have something in them, else from nothing."""
     readers: int
     writers: int
     retention_seconds: int
@@ -54,9 +56,10 @@ class Plan:
         retention_seconds = random.choice((0, 0, 2, 3600))
         if "replace_owner" in faults:
             retention_seconds = 3600  # an owner elsewhere may begin from an older volume, and needs the log
-        seconds = random.choice((0.5, 1, 2, 4, 12))
+        seconds = random.choice((1, 2, 4, 4, 12))
         return cls(
             seconds=seconds,
+            goes_on=random.random() < 0.8,
             readers=random.choice((1, 1, 2, 3)),
             writers=random.choice((1, 2, 2)),
             retention_seconds=retention_seconds,
@@ -72,23 +75,47 @@ class Plan:
         )
 
 
-class Schedule:
-    """A system in a world. ``directory`` is removed by whoever made it."""
+QUIET: Final = Plan(
+    seconds=2.0,
+    goes_on=False,
+    readers=1,
+    writers=1,
+    retention_seconds=3600,
+    lease_seconds=300,
+    batch_entries_max=1000,
+    actions_per_second=30,
+    faults_per_second=0.0,
+    faults=(),
+    crash_at_step=0.0,
+    slow=0.0,
+    slow_seconds=0.0,
+    cut=0.0,
+)
+"""Nothing goes wrong: what others go on from."""
 
-    def __init__(self, world: World, directory: Path) -> None:
+
+class Schedule:
+    """A system in a world. ``directory`` is removed by whoever made it; ``before`` is a schedule to go on from."""
+
+    def __init__(self, world: World, plan: Plan, directory: Path, before: Schedule | None = None) -> None:
         self.world = world
         self.random = world.random
-        self.plan = Plan.of(world)
+        self.plan = plan
         self.server = Server(world)
         self.network = Network(self.server)
         self.directory = directory
-        self.is_calm = False
+        self.calm = SimEvent(world)
+        """Set when nothing goes wrong any more."""
         self.owners: list[OwnerNode] = []
         self.readers: list[ReaderNode] = []
         self.writers: list[WriterNode] = []
         self._names = 0
-        self.history = History(self)
-        self.workload = Workload(self)
+        self._volume_before = _empty_volume() if before is None else before.owner.directory
+        self.history: History = History(self, before.history if before else None)
+        self.workload: Workload = Workload(self, before.workload if before else None)
+        if before is not None:
+            world.now = before.world.now
+            self.server.model.data = before.server.model.data.copy()
 
     # The parts
 
@@ -101,7 +128,7 @@ class Schedule:
         """Start an owner over what the one before it has left."""
         number = len(self.owners) + 1
         directory = self.directory / f"volume-{number}"
-        copy_volume(self.owner.directory if self.owners else _empty_volume(), directory)
+        copy_volume(self.owner.directory if self.owners else self._volume_before, directory)
         node = OwnerNode(
             self.world,
             self.network,
@@ -122,7 +149,13 @@ class Schedule:
         self._names += 1
         directory = self.directory / f"replicas-{self._names}"
         node = ReaderNode(
-            self.world, self.network, directory, name, owner=self._reachable_owner, on_offer=self.history.on_offer
+            self.world,
+            self.network,
+            directory,
+            name,
+            owner=self._reachable_owner,
+            on_offer=self.history.on_offer,
+            calm=self.calm,
         )
         self._connect(node.process)
         self.readers = [other for other in self.readers if other.process.name != name] + [node]
@@ -136,7 +169,7 @@ class Schedule:
         self.world.note(name, "starts")
 
     def _connect(self, process: Process) -> None:
-        if not self.is_calm:
+        if not self.calm.is_set():
             plan = self.plan
             self.network.delays[process] = Delays(
                 self.world, slow=plan.slow, slow_seconds=plan.slow_seconds, cut=plan.cut
@@ -152,7 +185,7 @@ class Schedule:
 
     def pass_point(self, process: Process) -> None:
         """A thread of a process is at a point where others may get on, or where it may be killed."""
-        if not self.is_calm and self.random.random() < self.plan.crash_at_step:
+        if not self.calm.is_set() and self.random.random() < self.plan.crash_at_step:
             process.kill()
             self.world.after(self.random.uniform(0, 4), self.revive)
             self.world.give_way()
@@ -173,20 +206,23 @@ class Schedule:
         self._again(plan.actions_per_second, self.workload.act)
         if plan.faults:
             self._again(plan.faults_per_second, self._fault)
-        world.run_until(plan.seconds)
+        world.run_until(world.now + plan.seconds)
         self._calm()
-        if not world.run_until(world.now + CALM_SECONDS_MAX, self.history.is_whole):
-            raise Violation(f"not whole after {CALM_SECONDS_MAX} s of peace: {self.history.why_not_whole()}")
+        self._become_whole()
         self.workload.probe()
         world.run_until(world.now + 10, lambda: self.workload.is_probed and self.history.is_whole())
         world.run_until(world.now + 1)
         # A late message of a dead owner may have taken the fence from the one that lives, which then starts again.
-        world.run_until(world.now + CALM_SECONDS_MAX, self.history.is_whole)
+        self._become_whole()
         self.history.check()
+
+    def _become_whole(self) -> None:
+        if not self.world.run_until(self.world.now + CALM_SECONDS_MAX, self.history.is_whole):
+            raise Violation(f"not whole after {CALM_SECONDS_MAX} s of peace: {self.history.why_not_whole()}")
 
     def _again(self, per_second: float, action: Callable[[], None]) -> None:
         def act() -> None:
-            if not self.is_calm:
+            if not self.calm.is_set():
                 action()
                 self.world.after(self.random.expovariate(per_second), act)
 
@@ -195,7 +231,7 @@ class Schedule:
     def _calm(self) -> None:
         """Nothing goes wrong from here on, and everything runs."""
         self.world.note("schedule", "calm")
-        self.is_calm = True
+        self.calm.set()
         for delays in self.network.delays.values():
             delays.slow = delays.cut = 0.0
         self.server.cut_off.clear()
@@ -323,9 +359,16 @@ FAULTS: Final[dict[str, Callable[[Schedule], None]]] = {
 
 
 @cache
+def _files() -> tempfile.TemporaryDirectory[str]:
+    """Where that is which schedules begin from; it goes with the process."""
+    return tempfile.TemporaryDirectory(dir=root(), prefix="simulation-")
+
+
+@cache
 def _empty_volume() -> Path:
     """The directory of an owner that has never run, made once: to make the tables takes longer than a schedule."""
-    directory = Path(tempfile.mkdtemp(prefix="simulation-"))
+    directory = Path(_files().name, "empty")
+    directory.mkdir()
     database = directory / "twitter.db"
     Volume(database, directory, directory / "archive").close()
     return directory
@@ -353,8 +396,7 @@ class Outcome:
 
 def run(seed: int, *, is_traced: bool = False) -> Outcome:
     """Run the schedule of a seed."""
-    _empty_volume()
-    with _quiet():
+    with _silence():
         try:
             return _run(World(seed, is_traced=is_traced))
         finally:
@@ -362,33 +404,52 @@ def run(seed: int, *, is_traced: bool = False) -> Outcome:
 
 
 def _run(world: World) -> Outcome:
+    plan = Plan.of(world)
+    before = quiet_schedule() if plan.goes_on else None
     with tempfile.TemporaryDirectory(dir=root(), prefix="schedule-") as name:
-        schedule = Schedule(world, Path(name))
-        error: BaseException | None = None
-        with simulated(world, at_fsync=lambda: schedule.pass_point(world.thread().process)):
-            try:
-                schedule.run()
-            except Exception as raised:  # noqa: BLE001 - it is the outcome
-                error = raised
-                world.note("VIOLATION", repr(raised))
-            world.close()
-            for owner in schedule.owners:
-                owner.close()
+        schedule = Schedule(world, plan, Path(name), before)
+        began_at, known = world.now, len(schedule.history.ever)
+        error = _error_of(schedule)
     history = schedule.history
     return Outcome(
         world.seed,
         error,
         world.trace,
-        world.now,
+        world.now - began_at,
         world.steps,
-        len(history.ever),
+        len(history.ever) - known,
         schedule.workload.reads,
         len(history.lost),
     )
 
 
+def _error_of(schedule: Schedule) -> Exception | None:
+    """Run a schedule and close its files; what went wrong."""
+    world = schedule.world
+    error: Exception | None = None
+    with simulated(world, at_fsync=lambda: schedule.pass_point(world.thread().process)):
+        try:
+            schedule.run()
+        except Exception as raised:  # noqa: BLE001 - it is the outcome
+            error = raised
+            world.note("VIOLATION", repr(raised))
+        world.close()
+        for owner in schedule.owners:
+            owner.close()
+    return error
+
+
+@cache
+def quiet_schedule() -> Schedule:
+    """One that is over, in which nothing went wrong, and from which most others go on."""
+    schedule = Schedule(World(0), QUIET, Path(_files().name))
+    if (error := _error_of(schedule)) is not None:
+        raise error
+    return schedule
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence() -> Iterator[None]:
     """Garbage is collected between schedules only: what it closes belongs to none that runs, and none complains."""
     unraisable_hook = sys.unraisablehook
     gc.disable()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, QUICK, mutated
+from tests.simulation.mutants import MUTANTS, RARE, mutated
 from tests.simulation.schedule import run
 
 SCHEDULES_MAX = 200
-"""Within so many each defect must show, whatever has become of the seed that did."""
+"""Within so many each defect must show, whichever schedules the seeds mean today."""
 
 
 def test_a_seed_is_a_schedule() -> None:
@@ -26,12 +26,11 @@ def test_promises_are_kept(seed: int) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mutant", QUICK)
+@pytest.mark.parametrize("mutant", sorted(MUTANTS.keys() - RARE))
 def test_defect_is_found(mutant: str) -> None:
     """Somebody who puts this defect into the code is told so."""
-    _, seed = MUTANTS[mutant]
     with mutated(mutant):
-        assert any(run(each).error is not None for each in (seed, *range(1, SCHEDULES_MAX)))
+        assert any(run(seed).error is not None for seed in range(1, SCHEDULES_MAX))
 
 
 def without_figures(line: str) -> str:

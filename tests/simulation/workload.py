@@ -39,15 +39,15 @@ NAMES = 8
 class Workload:
     """All clients together; they know of each other what was acknowledged."""
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, before: Workload | None = None) -> None:
         self._schedule = schedule
         self._world = schedule.world
         self._random = schedule.world.random
-        self._users: list[int] = []
-        self._tweets: dict[int, bytes] = {}
-        self._deleted: set[int] = set()
+        self._users: list[int] = before._users[:] if before else []
+        self._tweets: dict[int, bytes] = dict(before._tweets) if before else {}
+        self._deleted: set[int] = set(before._deleted) if before else set()
         """Tweets that somebody has tried to delete, with their author's account or alone."""
-        self._greatest = 0
+        self._greatest: int = before._greatest if before else 0
         self._open = 0
         self._probes: int | None = None
         self.reads = 0

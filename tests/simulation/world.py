@@ -20,6 +20,8 @@ from greenlet import GreenletExit, getcurrent, greenlet
 WALL_MS: Final = 1_800_000_000_000
 """What all clocks say when a schedule begins, in Unix milliseconds."""
 
+LOOK_SECONDS: Final = 0.01
+
 Action = Callable[[], None]
 
 
@@ -78,7 +80,13 @@ class SimThread:
         def resume() -> None:
             if self._sleep == sleep and not self._greenlet.dead:
                 self._sleep += 1
-                self._greenlet.switch()
+                self.process.world.running = self
+                try:
+                    self._greenlet.switch()
+                finally:
+                    self.process.world.running = None
+                if self._greenlet.dead:
+                    self.process.threads.remove(self)
 
         return resume
 
@@ -95,6 +103,7 @@ class World:
         self.trace: list[str] = []
         self.steps = 0
         self.current: Process | None = None
+        self.running: SimThread | None = None
         self.processes: list[Process] = []
         self._heap: list[tuple[float, float, int, Process | None, Action]] = []
         self._hub = getcurrent()
@@ -113,8 +122,11 @@ class World:
             heapq.heappush(self._heap, (self.now + seconds, self.random.random(), self.steps, process, action))
 
     def run_until(self, moment: float, is_reached: Callable[[], bool] = lambda: False) -> bool:
-        """Let everything happen up to a moment; stops when, and says whether, something is reached."""
-        while not is_reached():
+        """Let everything happen up to a moment; stops when, and says whether, something is reached, within 10 ms."""
+        looks_at = self.now
+        while self.now < looks_at or not is_reached():
+            if self.now >= looks_at:
+                looks_at = self.now + LOOK_SECONDS
             if not self._heap or self._heap[0][0] > moment:
                 self.now = moment
                 return is_reached()
@@ -123,13 +135,16 @@ class World:
 
     def thread(self) -> SimThread:
         """The thread that runs."""
-        current = getcurrent()
-        assert self.current is not None
-        return next(thread for thread in self.current.threads if thread._greenlet is current)
+        assert self.running is not None
+        return self.running
 
     def is_in_thread(self) -> bool:
         """Whether a thread of a process runs, which may wait."""
-        return getcurrent() is not self._hub
+        return self.running is not None
+
+    def is_anything_due(self) -> bool:
+        """Whether something else happens at this moment."""
+        return bool(self._heap) and self._heap[0][0] <= self.now
 
     def give_way(self) -> None:
         """Let others run; the thread is resumed by an action of its own."""
