@@ -13,7 +13,7 @@ EPOCH_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z
 SEQUENCES_PER_MS = 4096
 POSITION_MAX = 2**53 - 1
 FIXTURE_ID_MAX = 2**20 - 1  # explicit ids of fixtures; the log never makes one this small
-_TIME = "%sT%02d:%02d:%02d.%03dZ"
+_TIME = "%sT%02d:%02d:%06.3fZ"
 BEGINNING = 0  # the position before the first entry
 
 
@@ -47,10 +47,9 @@ def created_at(position: int) -> str:
 
 def time_of(unix_ms: int) -> str:
     """A time as RFC 3339 in UTC with milliseconds: ``2026-11-22T13:21:00.123Z``."""
-    seconds, milliseconds = divmod(unix_ms, 1000)
-    days, seconds = divmod(seconds, 86_400)
-    minutes, seconds = divmod(seconds, 60)
-    return _TIME % (_date(days), minutes // 60, minutes % 60, seconds, milliseconds)
+    minutes, milliseconds = divmod(unix_ms, 60_000)
+    days, minutes = divmod(minutes, 1_440)
+    return _TIME % (_date(days), minutes // 60, minutes % 60, milliseconds / 1000)
 
 
 @lru_cache(4096)

@@ -42,24 +42,24 @@ class Encoded:
     read_position: int = BEGINNING
     cache_control: bytes = PUBLIC
     etag: bytes | None = field(init=False, compare=False)
-    _head: bytes = field(init=False, compare=False, repr=False)
+    _is_compressible: bool = field(init=False, compare=False, repr=False)
     _whole: WholeAnswer = field(init=False, compare=False, repr=False)
     _compressed: WholeAnswer | None = field(init=False, compare=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        body, head, link = self.body, b"cache-control: %s\r\n" % self.cache_control, b""
-        if self.link is not None:
-            link = self.link.encode("ascii")
-        self.etag = None
-        if self.status == _OK and self.cache_control == PUBLIC:
-            self.etag = b'W/"%s"' % _digest(body, link)
-            head += b"etag: %s\r\n" % self.etag
-        if self._is_compressible:
-            head += b"vary: Accept-Encoding\r\n"
-        if link:
-            head += b"link: %s\r\n" % link
-        self._head = head
-        self._whole = WholeAnswer(self.status, _content(body) + head, body)
+        body, is_public = self.body, self.cache_control == PUBLIC
+        link = b"" if self.link is None else self.link.encode("ascii")
+        # What holds secrets is not: its length would tell of them, compressed with what somebody else wrote (BREACH).
+        self._is_compressible = is_public and len(body) >= GZIP_BYTES_MIN
+        self.etag = b'W/"%s"' % _digest(body, link) if is_public and self.status == _OK else None
+        head = b"%scache-control: %s\r\n%s%s%s" % (
+            _content(body),
+            self.cache_control,
+            b"" if self.etag is None else b"etag: %s\r\n" % self.etag,
+            b"vary: Accept-Encoding\r\n" if self._is_compressible else b"",
+            b"link: %s\r\n" % link if link else b"",
+        )
+        self._whole = WholeAnswer(self.status, head, body)
 
     @property
     def size_bytes(self) -> int:
@@ -90,9 +90,9 @@ class Encoded:
         return self._compressed
 
     @property
-    def _is_compressible(self) -> bool:
-        # What holds secrets is not: its length would tell of them, compressed with what somebody else wrote (BREACH).
-        return len(self.body) >= GZIP_BYTES_MIN and self.cache_control == PUBLIC
+    def _head(self) -> bytes:
+        """The headers but those of the content."""
+        return self._whole.head.removeprefix(_content(self.body))
 
 
 class _Ready(Response):

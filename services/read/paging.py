@@ -27,11 +27,13 @@ Offset = Annotated[
 ]
 
 
-def _window(limit: Limit = LIMIT_DEFAULT, max_id: MaxId = None, since_id: SinceId = BEGINNING) -> Window:
+async def _window(limit: Limit = LIMIT_DEFAULT, max_id: MaxId = None, since_id: SinceId = BEGINNING) -> Window:
     return window_of(limit, max_id, since_id)
 
 
-def _home_window(limit: Limit = HOME_LIMIT_DEFAULT, max_id: MaxId = None, since_id: SinceId = BEGINNING) -> Window:
+async def _home_window(
+    limit: Limit = HOME_LIMIT_DEFAULT, max_id: MaxId = None, since_id: SinceId = BEGINNING
+) -> Window:
     return window_of(limit, max_id, since_id)
 
 

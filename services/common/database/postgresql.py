@@ -6,18 +6,12 @@ first schema of the search path; the private ones are in a schema of their own, 
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Final
 
 from sqlalchemy import URL, Engine, create_engine, event
 
 from services.common.errors import StorageUnfit
-
-try:
-    import psycopg
-except ImportError:  # the extra `postgresql` is not installed
-    _psycopg: Any = None
-else:
-    _psycopg = psycopg
 
 PRIVATE_SCHEMA: Final = "private"
 CONNECT_SECONDS: Final = 2
@@ -35,10 +29,11 @@ _KEEPALIVES: Final = {"idle": 2, "interval": 1, "count": 3}
 
 def is_fault(error: object) -> bool:
     """Whether the server, its disk or the way to it failed, so that the same may succeed later; all else is a bug."""
-    if _psycopg is None or not isinstance(error, _psycopg.Error):
+    psycopg: Any = sys.modules.get("psycopg")  # 6 MB, which nobody holds who has no PostgreSQL
+    if psycopg is None or not isinstance(error, psycopg.Error):
         return False
     if error.sqlstate is None:  # not the server's word: the connection is lost, or none could be made
-        return isinstance(error, _psycopg.OperationalError | _psycopg.InterfaceError)
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return bool(error.sqlstate.startswith(_FAULT_STATES))
 
 
@@ -76,8 +71,12 @@ def _open_writer(url: URL, options: str) -> Engine:
 
 
 def _engine(url: URL, options: str = "", connections_max: int = READERS_MAX) -> Engine:
-    if _psycopg is None:
-        raise StorageUnfit("DATABASE_URL names PostgreSQL: run `pip install 'twitter-clone[postgresql]'` first")
+    try:
+        import psycopg  # noqa: F401, PLC0415 - the extra `postgresql`
+    except ImportError as error:
+        raise StorageUnfit(
+            "DATABASE_URL names PostgreSQL: run `pip install 'twitter-clone[postgresql]'` first"
+        ) from error
     given = url.query.get("options", "")
     noticing = " ".join(f"-c tcp_keepalives_{name}={value}" for name, value in _KEEPALIVES.items())
     return create_engine(
@@ -96,12 +95,14 @@ def _engine(url: URL, options: str = "", connections_max: int = READERS_MAX) -> 
 
 def _become_the_writer(connection: Any, _record: object) -> None:
     """Take the lock of the session's schema. Raises StorageUnfit while another session holds it."""
+    import psycopg  # noqa: PLC0415 - it is connected by
+
     connection.autocommit = True
     try:
         connection.execute(f"SET lock_timeout = {OTHER_WRITER_MS_MAX}")
         connection.execute("SELECT pg_advisory_lock(hashtext('twitter-clone writes ' || current_schema()))")
         connection.execute("RESET lock_timeout")
-    except _psycopg.errors.LockNotAvailable as error:
+    except psycopg.errors.LockNotAvailable as error:
         connection.close()
         raise StorageUnfit(
             "the database already has an owner, perhaps on another machine: stop that one first, there must be one only"
