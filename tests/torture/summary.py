@@ -74,7 +74,7 @@ def _visibility(history: History) -> Iterator[Row]:
     begins = [began for began, _ in spans]
     readers: dict[str, list[Operation]] = defaultdict(list)
     for operation in history.operations:
-        if operation.kind in READS and operation.outcome == "ok":
+        if operation.kind in READS and operation.outcome == "ok" and operation.process:
             readers[operation.process.split("#")[0]].append(operation)
     written = [one for one in history.operations if one.kind not in READS and one.outcome == "ok"]
     step = max(len(written) // SAMPLES_MAX, 1)
