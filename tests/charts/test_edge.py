@@ -100,6 +100,15 @@ def test_the_method_decides_except_below_auth(stage: Stage, method: str, path: s
     assert stage.served_by(method, path) == service
 
 
+def test_what_services_ask_each_other_is_not_for_the_outside(stage: Stage) -> None:
+    """However the path is written."""
+    for path in (b"/internal/existence?tweets=1", b"/%69nternal/existence", b"//internal/x", b"/tweets/../internal/x"):
+        answer = stage.raw(b"GET %s HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n" % path)
+        assert answer.startswith(b"HTTP/1.1 404 ")
+        assert b'"code":"not_found"' in answer
+    assert not stage.read.received
+
+
 def test_a_request_arrives_as_it_was_sent(stage: Stage) -> None:
     """Path, query, body and the client's headers are passed on untouched, and so is the answer."""
     answer = stage.http.post("/a%2Fb//c?x=%20&y", content=b'{"a": 1}', headers={"X-Min-Position": "7"})
