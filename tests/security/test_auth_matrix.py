@@ -42,6 +42,7 @@ READS: Final = {
     "GET /healthz/live": Row(OPEN),
     "GET /healthz/ready": Row(OPEN),
     "GET /healthz/startup": Row(OPEN),
+    "GET /internal/existence": Row(OPEN),
     "GET /tweets/{tweet_id}": Row(OPEN),
     "GET /tweets/{tweet_id}/replies": Row(OPEN),
     "GET /tweets/{tweet_id}/likes": Row(OPEN),
