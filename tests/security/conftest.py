@@ -64,4 +64,5 @@ def fronted(nginx: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fr
         Guarded(directory, is_required=False, environment={"TRUSTED_PROXIES": HOST}) as system,
         edge_before(system, nginx, directory) as edge,
     ):
+        system.wait_until_applied(system.cast[2])  # made here, not in the middle of a test that watches the log
         yield Fronted(system, edge)
