@@ -59,7 +59,7 @@ def _growth(found: Results) -> str:
     lines += [f"![{some[0].unit} over {some[0].over}](plots/{name})\n" for name, some in _charts(found)]
     lines += ["| what | over | measured |", "| --- | --- | --- |"]
     for series in found.series:
-        points = ", ".join(f"{x:,.0f}: {y:,.4g}" for x, y in series.points)
+        points = ", ".join(f"{x:,.0f}: {y:,.1f}" for x, y in series.points)
         lines.append(f"| {series.what} ({series.unit}) | {series.over} | {points} |")
     return "\n".join(lines)
 
