@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, Self
 
-from sqlalchemy import ColumnElement, CompoundSelect, Engine, Integer, Select, bindparam, literal_column, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    CompoundSelect,
+    Engine,
+    Integer,
+    Select,
+    bindparam,
+    literal_column,
+    select,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
@@ -25,6 +35,11 @@ A number is a parameter, too; ``literal_column`` makes it a part of the statemen
 """
 
 _POSITION = select(col(Applied.position))
+
+
+def id_parameters(count: int) -> list[BindParameter[int]]:
+    """For ``in_()``, in a statement that ``rows_of`` runs."""
+    return [bindparam(f"id_{number}") for number in range(count)]
 
 
 class Reader:
@@ -68,6 +83,14 @@ class Reader:
         except self._error as error:
             _raise_as_ours(error)
         return found
+
+    def rows_of(self, statement_of: Callable[[int], Statement], ids: Sequence[int]) -> list[Row]:
+        """All rows of the statement about so many ids (``id_parameters``); none if there are no ids."""
+        if not ids:
+            return []
+        size = 1 << (len(ids) - 1).bit_length()  # a few sizes, so that each statement is made and prepared once
+        padded = {f"id_{number}": ids[min(number, len(ids) - 1)] for number in range(size)}
+        return self.rows(statement_of(size), **padded)
 
     def position(self) -> int:
         """The position that the rows read now belong to."""

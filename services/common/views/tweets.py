@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, bindparam, literal_column, select
+from sqlalchemy import bindparam, literal_column, select
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from services.common.ids import created_at
 from services.common.models import NOT_DELETED, Applied, Tweet, User
 from services.common.shapes import Answer, Page, TweetView, UserView, Window, page_of
-from services.common.views.reader import ROWS_MAX, Reader, Row, Statement
+from services.common.views.reader import ROWS_MAX, Reader, Row, Statement, id_parameters
 from services.common.views.users import USER_COLUMNS, user_view
 
 _TWEET_COLUMNS: Final[tuple[Any, ...]] = (
@@ -82,12 +82,10 @@ _REPLIES = (
 
 @cache
 def _tweets_by_ids(count: int) -> Statement:
-    """The tweets with the ids ``id_0`` and so on."""
-    ids: list[BindParameter[int]] = [bindparam(f"id_{number}") for number in range(count)]
     return (
         select(*_TWEET_COLUMNS, *USER_COLUMNS)
         .join(User, col(User.id) == col(Tweet.user_id))
-        .where(NOT_DELETED, col(Tweet.id).in_(ids))
+        .where(NOT_DELETED, col(Tweet.id).in_(id_parameters(count)))
     )
 
 
@@ -99,10 +97,8 @@ def tweet(reader: Reader, tweet_id: int) -> Answer[TweetView | None]:
 
 
 def tweets(reader: Reader, tweet_ids: Sequence[int]) -> dict[int, TweetView]:
-    """Those of these tweets that there are, at least one asked for; in a transaction, as they are of one state."""
-    size = 1 << (len(tweet_ids) - 1).bit_length()  # a few sizes, so that each statement is made and prepared once
-    padded = {f"id_{number}": tweet_ids[min(number, len(tweet_ids) - 1)] for number in range(size)}
-    return {row[0]: _tweet_and_author(row) for row in reader.rows(_tweets_by_ids(size), **padded)}
+    """Those of these tweets that there are; in a transaction, as they are of one state."""
+    return {row[0]: _tweet_and_author(row) for row in reader.rows_of(_tweets_by_ids, tweet_ids)}
 
 
 def tweets_by_author(reader: Reader, author_id: int, window: Window, offset: int = 0) -> Answer[Page[TweetView] | None]:
