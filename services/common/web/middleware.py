@@ -129,12 +129,7 @@ class RequestMiddleware:
             return None
         route, item_id = found
         answer = _answer_of(route, scope["query_string"], headers, item_id)
-        if answer is None:
-            return None
-        whole, position = answer
-        lines = self._lines(headers.get(REQUEST_ID_HEADER), limit_lines, position)
-        self._metrics.observe(route.path, "GET", whole.status, perf_counter() - started_at)
-        return whole, lines
+        return None if answer is None else self._completed(route, answer, headers, limit_lines, started_at)
 
     def answer_again(self, line: bytes, scope: Scope, headers: RequestHeaders) -> Completed | None:
         """The same for a request of which only the first line differs from one that ``answer_now`` has answered.
@@ -150,6 +145,17 @@ class RequestMiddleware:
         limit_lines = b"" if answer is None or self._limits is None else self._limits.check_now(scope, headers)
         if answer is None or limit_lines is None:
             return None
+        return self._completed(route, answer, headers, limit_lines, started_at)
+
+    def _completed(
+        self,
+        route: HotRoute[AnswerNow],
+        answer: tuple[WholeAnswer, int],
+        headers: RequestHeaders,
+        limit_lines: bytes,
+        started_at: float,
+    ) -> Completed:
+        """The answer to a hot read with the lines of its own, measured."""
         whole, position = answer
         lines = self._lines(headers.get(REQUEST_ID_HEADER), limit_lines, position)
         self._metrics.observe(route.path, "GET", whole.status, perf_counter() - started_at)
