@@ -2,6 +2,7 @@
 
 from services.common.projection.apply import AppliedBatch, Touched, apply
 from services.common.projection.database import (
+    COPIED,
     AppliedState,
     applied,
     create_tables,
@@ -14,6 +15,7 @@ from services.common.projection.dead_letters import dead_letter
 from services.common.projection.touched import touched_by
 
 __all__ = [
+    "COPIED",
     "AppliedBatch",
     "AppliedState",
     "Touched",

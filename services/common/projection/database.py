@@ -29,6 +29,12 @@ class AppliedState:
     projection_version: int
 
 
+COPIED: Final = {
+    table.name: select(table).order_by(*table.primary_key.columns)
+    for table in Public.metadata.sorted_tables
+    if table.name != Applied.__tablename__
+}
+"""All rows, by table, that are equal on every copy of one log. ``applied`` is left out: its fence differs by copy."""
 _STATE: Final = select(*(col(getattr(Applied, field.name)) for field in fields(AppliedState)))
 
 
@@ -70,18 +76,15 @@ def applied(connection: Connection) -> AppliedState:
 def table_hashes(connection: Connection, on_rows: Callable[[int], None] = lambda _rows: None) -> dict[str, str]:
     """SHA-256 of every public table's rows in primary-key order, by table name.
 
-    Equal logs give equal hashes on every copy. ``applied`` is left out: its fence differs by copy.
+    Equal logs give equal hashes on every copy, as of the rows that are ``COPIED``.
     ``on_rows`` is told how many more rows were read.
     """
     hashes = {}
-    for table in Public.metadata.sorted_tables:
-        if table.name == Applied.__tablename__:
-            continue
+    for name, statement in COPIED.items():
         digest = hashlib.sha256()
-        statement = select(table).order_by(*table.primary_key.columns)
         rows = connection.execution_options(yield_per=_ROWS_PER_STEP).execute(statement)
         for partition in rows.partitions():
             digest.update(msgspec.json.encode([tuple(row) for row in partition])[1:-1] + b",")
             on_rows(len(partition))
-        hashes[table.name] = digest.hexdigest()
+        hashes[name] = digest.hexdigest()
     return hashes
