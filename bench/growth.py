@@ -140,7 +140,7 @@ def main() -> None:
     """Measure the curves and write them down."""
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--output", type=Path, help="where the results are written, as JSON")
-    parser.add_argument("--tweets", type=int, default=TWEETS[-1], help="the largest size of the data")
+    parser.add_argument("--tweets", type=int, default=1_000_000, help="the largest size of the data; up to 10,000,000")
     parser.add_argument("--backlog", type=int, default=40_000, help="events to catch up with")
     options = parser.parse_args()
     os.sched_setaffinity(0, {LOAD_CORE})

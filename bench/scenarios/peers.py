@@ -70,6 +70,7 @@ def seed_way(context: Context) -> list[Figure]:
                 writer,
                 Requests("/tweets", method="POST", body=f'{{"content": "{_TEXT}", "user_id": 1}}'),
             ),
+            context.scale.connections,
         )
 
 
@@ -94,7 +95,7 @@ def mastodon_mock(context: Context) -> list[Figure]:
                 server,
                 Requests("/api/v1/statuses", method="POST", tokens=tokens, body=f'{{"status": "{_TEXT}"}}'),
             ),
-            MOCK_CONNECTIONS_MAX,
+            min(MOCK_CONNECTIONS_MAX, context.scale.connections),
         )
 
 
@@ -105,11 +106,11 @@ def _compared(
     tweet: Question,
     timeline: Question,
     post: Question,
-    connections_max: int | None = None,
+    connections: int,
 ) -> list[Figure]:
     system, few = context.system, context.scale.few
-    posting = replace(few, connections=min(connections_max or few.connections, few.connections))
-    reading = replace(few, connections=min(READING_CONNECTIONS_MAX, posting.connections))
+    posting = replace(few, connections=connections)
+    reading = replace(few, connections=min(READING_CONNECTIONS_MAX, connections))
     society, reader, writer = system.society, system.reader, system.writer
     ours = {
         "tweet": Question(reader.url, reader, Requests("/tweets/", society.tweet_id(0))),
