@@ -1,6 +1,6 @@
 """The fixtures that every kind of test shares, and what a report says of the machine and of failures.
 
-``redis_server`` and ``system`` are shared within a test run's worker: leave them as you found them.
+``redis_server``, its ``log`` and ``system`` are shared within a test run's worker: leave them as you found them.
 ``fresh_redis`` and ``fresh_system`` are a test's own, to be killed and broken.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +17,7 @@ import pytest
 
 from services.cli.dev.redis_server import find_server
 from services.common.database import check_sqlite, sqlite_library
+from services.common.log.client import EventLog
 from tests.support import databases, process
 from tests.support.postgresql_server import PostgresqlServer, find_binaries
 from tests.support.redis_server import RedisServer
@@ -61,6 +63,13 @@ def redis_server(_shared_redis: RedisServer) -> RedisServer:
     """An empty Redis, shared by the tests one after another."""
     _shared_redis.flush()
     return _shared_redis
+
+
+@pytest.fixture
+def log(redis_server: RedisServer) -> Iterator[EventLog]:
+    """An empty log, in the Redis that is shared."""
+    with closing(EventLog(redis_server.url)) as client:
+        yield client
 
 
 @pytest.fixture

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
 from services.common import keys
-from services.common.events import Event
 from services.common.ids import entry_id
 from services.common.log.append import AppendItem
 from services.common.log.client import EventLog
 from services.db_updater.applier import Step
 from tests.support.databases import database_in
 from tests.support.owner import (
+    Nonsense,
     RunningOwner,
     append,
     archived,
@@ -38,20 +35,6 @@ from tests.support.redis_server import RedisServer
 START_STEPS = [step for step in Step if step.startswith("start:")]
 RECOVERY_STEPS = [step for step in Step if step.startswith("recovery:")]
 OTHER_STEPS = [step for step in Step if step not in START_STEPS + RECOVERY_STEPS]
-
-
-class Nonsense(Event, frozen=True):
-    """Malformed within a version that everybody knows."""
-
-    name: ClassVar[str] = "tweet_created"
-    user_id: str = "not a number"
-
-
-@pytest.fixture
-def log(redis_server: RedisServer) -> Iterator[EventLog]:
-    """An empty log."""
-    with closing(EventLog(redis_server.url)) as client:
-        yield client
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -30,13 +29,6 @@ from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
 
 EVERYDAY_STEPS = [step for step in Step if step is not Step.EPOCH_STARTED and not step.startswith("recovery:")]
-
-
-@pytest.fixture
-def log(redis_server: RedisServer) -> Iterator[EventLog]:
-    """An empty log."""
-    with closing(EventLog(redis_server.url)) as client:
-        yield client
 
 
 def test_redis_gone_and_back(tmp_path: Path, fresh_redis: RedisServer) -> None:

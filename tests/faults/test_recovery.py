@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -32,13 +31,6 @@ from tests.support.owner import (
 )
 from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
-
-
-@pytest.fixture
-def log(redis_server: RedisServer) -> Iterator[EventLog]:
-    """An empty log."""
-    with closing(EventLog(redis_server.url)) as client:
-        yield client
 
 
 def started(directory: Path, log: EventLog, redis_server: RedisServer, entries: int = 3) -> list[int]:

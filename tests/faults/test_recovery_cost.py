@@ -24,13 +24,6 @@ OF_ACCOUNTS = {"users", "credentials", "held_names", "idempotency_answers", "dea
 """The tables that a recovery may read whole."""
 
 
-@pytest.fixture
-def log(redis_server: RedisServer) -> Iterator[EventLog]:
-    """An empty log."""
-    with closing(EventLog(redis_server.url)) as client:
-        yield client
-
-
 def test_more_tweets_make_no_start_over_an_empty_redis_longer(tmp_path: Path, redis_server: RedisServer) -> None:
     """Of few and of many tweets: the same statements, none of which reads a table of tweets, likes or follows."""
     few, many = (recovery_of(tmp_path / str(tweets), redis_server, tweets) for tweets in (3, 300))

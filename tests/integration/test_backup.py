@@ -42,13 +42,6 @@ pytestmark = pytest.mark.skipif(USES_POSTGRESQL, reason="backups are of SQLite")
 
 
 @pytest.fixture
-def log(redis_server: RedisServer) -> Iterator[EventLog]:
-    """An empty log."""
-    with closing(EventLog(redis_server.url)) as client:
-        yield client
-
-
-@pytest.fixture
 def volume(tmp_path: Path) -> Path:
     """Where the owner is."""
     return tmp_path / "owner"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,13 +54,6 @@ class OddChange(Event, frozen=True):
 
     name: ClassVar[str] = "user_updated"
     whose: int
-
-
-@pytest.fixture
-def log(redis_server: RedisServer) -> Iterator[EventLog]:
-    """An empty log."""
-    with closing(EventLog(redis_server.url)) as client:
-        yield client
 
 
 def trim_everything(log: EventLog) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -35,13 +34,6 @@ from tests.support.owner import (
 )
 from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually
-
-
-@pytest.fixture
-def log(redis_server: RedisServer) -> Iterator[EventLog]:
-    """An empty log."""
-    with closing(EventLog(redis_server.url)) as client:
-        yield client
 
 
 def claim(name: str) -> IdempotencyClaim:

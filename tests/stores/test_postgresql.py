@@ -111,13 +111,6 @@ def owner_directory(tmp_path: Path, postgresql: PostgresqlServer) -> Path:
     return directory
 
 
-@pytest.fixture
-def log(redis_server: RedisServer) -> Iterator[EventLog]:
-    """An empty log."""
-    with closing(EventLog(redis_server.url)) as client:
-        yield client
-
-
 def answers(reader: Reader) -> list[Any]:
     """What every view says about everything there is, in pages of two."""
     lists = (views.tweets_by_author, views.followers, views.following, views.home)
