@@ -7,7 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
+from services.common.database import is_environment_fault, open_private_writer, purge
 from services.common.log.append import AppendItem
 from services.common.log.client import EventLog
 from services.db_updater.applier import Step
@@ -101,3 +103,16 @@ def test_full_disk_is_waited_out(tmp_path: Path, redis_server: RedisServer, log:
         owner.wait_until_applied(tweets[-1])
         owner.wait_until_ready()
     assert table_hashes(database_path(tmp_path)) == rebuilt_hashes(archived(tmp_path), tmp_path / "rebuilt.db")
+
+
+def test_a_full_disk_is_no_bug_where_a_pragma_meets_it(tmp_path: Path) -> None:
+    """To cut the file of what is confidential down to what is kept is done outside of SQLAlchemy, and fails alike."""
+    engine = open_private_writer(tmp_path / "twitter.db")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE kept (bytes BLOB)")
+        connection.exec_driver_sql("INSERT INTO kept VALUES (zeroblob(262144))")
+    with files_limited_to(128 * 1024), pytest.raises(DBAPIError) as failed:
+        purge(engine)
+    assert is_environment_fault(failed.value)
+    purge(engine)
+    engine.dispose()

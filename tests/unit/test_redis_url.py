@@ -70,7 +70,7 @@ def test_passwords_and_encryption_reach_whom_they_are_for() -> None:
     for sentinel in sentinels_of(WHOLE):
         assert (sentinel.get("username"), sentinel["password"], sentinel["ssl_ca_certs"]) == (None, "other", "/ca.pem")
     pool = connection_pool(WHOLE, ConnectionPool)
-    assert pool.connection_class is SentinelManagedSSLConnection
+    assert issubclass(pool.connection_class, SentinelManagedSSLConnection)
     assert pool.connection_kwargs["password"] == "p@ss"
 
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from services.common.errors import StorageUnfit
@@ -153,9 +154,13 @@ def vacuum_into(path: Path, target: Path) -> None:
 
 
 def _run(engine: Engine, pragma: str) -> None:
-    connection = engine.raw_connection()  # outside of any transaction
+    """Run a pragma outside of any transaction, where SQLAlchemy cannot; what fails is raised as it raises it."""
+    connection = engine.raw_connection()
+    driver_error = engine.dialect.loaded_dbapi.Error
     try:
         connection.driver_connection.execute(pragma).fetchall()  # type: ignore[union-attr]  # there is one
+    except driver_error as error:
+        raise DBAPIError.instance(pragma, None, error, driver_error) from error
     finally:
         connection.close()
 

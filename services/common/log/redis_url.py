@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.asyncio import ConnectionPool as AsyncConnectionPool
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
+from redis.exceptions import ConnectionError  # noqa: A004 - its name there
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -102,6 +104,25 @@ def redis_client(redis_url: str, timeout_seconds: float) -> Redis:
 
 def connection_pool(redis_url: str, pool_type: type[AsyncConnectionPool], **arguments: Any) -> AsyncConnectionPool:
     """A pool of this type for an event loop, whose connections try once."""
+    pool = _pool(redis_url, pool_type, arguments)
+    pool.connection_class = type("Connection", (_ToldClosed, pool.connection_class), {})
+    return pool
+
+
+class _ToldClosed(AbstractConnection):
+    """Where the server has closed a connection uvloop raises a RuntimeError, which redis-py lets through."""
+
+    async def send_packed_command(self, *arguments: Any, **named: Any) -> None:
+        """Send a command. Raises redis-py's ConnectionError on a connection that is closed."""
+        try:
+            await super().send_packed_command(*arguments, **named)
+        except RuntimeError as error:
+            if "the handler is closed" not in str(error):
+                raise
+            raise ConnectionError(str(error)) from error
+
+
+def _pool(redis_url: str, pool_type: type[AsyncConnectionPool], arguments: dict[str, Any]) -> AsyncConnectionPool:
     once: dict[str, Any] = {"retry": AsyncRetry(NoBackoff(), 0), "protocol": 2}
     if not is_sentinel(redis_url):
         return pool_type.from_url(redis_url, **arguments, **once)
