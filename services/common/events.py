@@ -34,7 +34,7 @@ _WITHOUT_NUL: Final = r"\A[^\0]*\Z"
 Content = Annotated[str, Meta(min_length=1, max_length=CONTENT_CHARS_MAX, pattern=_WITHOUT_NUL)]
 
 
-class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """What became true. ``name`` is its type in the log, ``version`` the lowest version that reads it."""
 
     name: ClassVar[str]
@@ -205,8 +205,11 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
 class Malformed(Exception):
     """An entry of a version we know that is no valid event; the projection makes it a dead letter.
 
-    ``reason`` is one of a few stable words, because every copy of the projection must record the same.
+    ``reason`` is one of a few stable words, because every copy of the projection must record the same. ``name`` is what
+    it has in place of an event's.
     """
+
+    name: Final = "malformed"
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

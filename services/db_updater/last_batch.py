@@ -25,6 +25,7 @@ from sqlalchemy import (
 
 from services.common.archive import Archive
 from services.common.log.entry import Entry
+from services.common.projection.statements import change
 
 _table = Table(
     "last_batch", MetaData(), Column("id", Integer, primary_key=True), Column("entries", LargeBinary, nullable=False)
@@ -42,8 +43,8 @@ def create_last_batch(connection: Connection) -> None:
 
 
 def keep_last_batch(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Keep these entries instead of those before, in the transaction that applies them."""
-    connection.execute(_KEEP, {"kept": _encode([entry.kept for entry in entries])})
+    """Keep these entries instead of those before, in the transaction that applies them; within ``driver_errors``."""
+    change(connection, _KEEP, kept=_encode([entry.kept for entry in entries]))
 
 
 def archive_last_batch(connection: Connection, archive: Archive) -> None:

@@ -23,6 +23,7 @@ from services.common.ids import BEGINNING
 from services.common.log.entry import Entry
 from services.common.models import Applied, DeadLetter, User
 from services.common.projection import AppliedBatch, AppliedState
+from services.common.projection.statements import change, driver_errors
 from services.db_updater.last_batch import archive_last_batch, create_last_batch, keep_last_batch
 from services.db_updater.lock import VolumeLock
 from services.db_updater.private import PrivateTables
@@ -92,7 +93,7 @@ class Volume:
 
         Raises FenceLost when the database does not hold our fence and the position before these entries.
         """
-        with self._engine.begin() as connection:
+        with self._engine.begin() as connection, driver_errors(connection):
             self._guard(connection, entries[0].prev)
             batch = projection.apply(connection, entries)
             keep_last_batch(connection, entries)
@@ -165,7 +166,7 @@ class Volume:
 
     def _guard(self, connection: Connection, position: int) -> None:
         mine = self.applied.fence
-        if connection.execute(_GUARD, {"mine": mine, "at_position": position}).rowcount != 1:
+        if change(connection, _GUARD, mine=mine, at_position=position) != 1:
             raise FenceLost(f"{self.name} is no longer at position {position} under fence {mine}")
 
     def _read_applied(self) -> AppliedState:

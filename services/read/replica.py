@@ -29,11 +29,12 @@ class Replica:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._writer = open_writer(path, "off")
+        self._connection = self._writer.connect()
         self._engine = open_reader(path, is_mapped=True)
         self.reader = Reader(self._engine)
         self._threads = ReaderThreads(self._engine, HEAVY_THREADS)
-        with self._writer.begin() as connection:
-            self.position = projection.applied(connection).position
+        with self._connection.begin():
+            self.position = projection.applied(self._connection).position
 
     async def look_up(self, view: Callable[[Reader], Answer[T]]) -> Answer[T]:
         """What a view finds, at once: a thread would cost more than it takes."""
@@ -49,8 +50,8 @@ class Replica:
 
     def apply(self, entries: Sequence[Entry]) -> Changes:
         """Apply consecutive entries in one transaction."""
-        with self._writer.begin() as connection:
-            batch = projection.apply(connection, entries)
+        with self._connection.begin():
+            batch = projection.apply(self._connection, entries)
             faults.reach("replica:before_commit")
         self.position = batch.position
         faults.reach("replica:after_commit")
@@ -61,6 +62,7 @@ class Replica:
         self._threads.close()
         self.reader.close()
         self._engine.dispose()
+        self._connection.close()
         self._writer.dispose()
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from services.common import keys
 from services.common.events import TokensRevoked, TweetCreated, UserCreated
@@ -113,4 +114,4 @@ def test_the_claim_is_in_the_entry_for_the_owner(log: ScriptedLog) -> None:
     log.call([AppendItem(TweetCreated(user_id=1, content="x")), tweet(BREAKS, ZEROS)])
     *_, without, under = EventLog(log.url).read(0)
     assert (without.claim, under.claim) == (b"", BREAKS + ZEROS)
-    assert under.kept == under._replace(claim=b"")
+    assert under.kept == replace(under, claim=b"")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
@@ -419,6 +420,23 @@ def test_a_failed_transaction_leaves_no_trace(copy: Engine) -> None:
     with copy.begin() as connection:
         assert projection.applied(connection).position == 0
     assert hashes(copy) == before
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "DROP TABLE retweets",
+        "DROP TABLE applied",
+        "CREATE TRIGGER refusing BEFORE INSERT ON retweets BEGIN SELECT RAISE(ABORT, 'refused'); END",
+    ],
+    ids=["read", "written_once", "written_many"],
+)
+def test_what_the_driver_refuses_is_sqlalchemys_error(copy: Engine, fault: str) -> None:
+    """Whoever applies a batch tells a full disk from a bug by it; the driver's own error would end the process."""
+    with copy.begin() as connection:
+        connection.exec_driver_sql(fault)
+    with pytest.raises(DBAPIError), copy.begin() as connection:
+        projection.apply(connection, chained([*conversation, TweetRetweeted(tweet_id=11, user_id=BOB)]))
 
 
 def test_a_database_of_another_projection_version_is_never_opened(copy: Engine) -> None:

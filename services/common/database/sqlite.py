@@ -37,6 +37,8 @@ _ENVIRONMENT_FAULTS: Final = (
 BUSY_TIMEOUT_MS: Final = 5_000
 READER_BUSY_TIMEOUT_MS: Final = 250  # a writer in WAL mode locks no reader out, so this is a fault, and somebody waits
 CACHE_KIB: Final = 16_384
+COPY_CACHE_KIB: Final = 2_048
+"""Of each connection to a copy that can be lost. With 16 MB batches were no cheaper: the kernel has the pages."""
 MAPPED_BYTES_MAX: Final = 2**40
 """More than any file. The library has a bound of its own, by default 2 GB; what is beyond, it reads as ever."""
 
@@ -90,8 +92,9 @@ def open_writer(path: Path, durability: str) -> Engine:
         poolclass=StaticPool,
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
     )
+    cache_kib = CACHE_KIB if durability == "full" else COPY_CACHE_KIB
     _on_connect(
-        engine, "PRAGMA journal_mode=WAL", f"PRAGMA synchronous={durability}", f"PRAGMA cache_size=-{CACHE_KIB}"
+        engine, "PRAGMA journal_mode=WAL", f"PRAGMA synchronous={durability}", f"PRAGMA cache_size=-{cache_kib}"
     )
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
@@ -113,7 +116,7 @@ def open_reader(path: Path, *, is_mapped: bool = False) -> Engine:
         engine,
         "PRAGMA query_only=1",
         "PRAGMA wal_autocheckpoint=0",
-        f"PRAGMA cache_size=-{CACHE_KIB}",
+        f"PRAGMA cache_size=-{COPY_CACHE_KIB if is_mapped else CACHE_KIB}",
         f"PRAGMA mmap_size={MAPPED_BYTES_MAX if is_mapped else 0}",
     )
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))

@@ -29,7 +29,7 @@ from services.common.log.append import (
     parse_reply,
 )
 from services.common.log.durability import SETTINGS, Finding, judge
-from services.common.log.entry import Entry, parse
+from services.common.log.entry import Entry, parse, parse_pairs
 from services.common.log.idempotency import IdempotencyAnswer, hour_of
 from services.common.log.redis_errors import is_passing, translated
 from services.common.log.redis_url import is_sentinel, redis_client
@@ -105,6 +105,7 @@ class EventLog:
 
     def __init__(self, redis_url: str, *, timeout_seconds: float = 1.0) -> None:
         self._redis = redis_client(redis_url, timeout_seconds)
+        self._redis.set_response_callback("XREAD", _entries)  # instead of a dict for each
         self._replicas_min = int(is_sentinel(redis_url))
         self._append = self._redis.register_script(SCRIPT)
         self._start_epoch = self._redis.register_script(load("start_epoch", appends=True))
@@ -117,11 +118,10 @@ class EventLog:
     def read(self, after_position: int, *, entries_max: int = 1000, block_ms: int | None = None) -> list[Entry]:
         """Entries after a position, oldest first; waits up to ``block_ms`` (below the timeout) for the first."""
         with translated():
-            streams = cast(
-                "list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes] | None]]]] | None",
+            return cast(
+                "list[Entry]",
                 self._redis.xread({keys.STREAM: entry_id(after_position)}, count=entries_max, block=block_ms),
             )
-        return [parse(record_id, fields or {}) for _, records in streams or () for record_id, fields in records]
 
     def entry(self, position: int) -> Entry | None:
         """The entry at exactly this position, None if there is none (or no longer)."""
@@ -392,6 +392,11 @@ class EventLog:
                 if word == "CLOCK":
                     raise LogUnavailable(f"Redis: {REFUSALS['clock_ahead']}") from error
                 raise
+
+
+def _entries(streams: Sequence[tuple[bytes, Sequence[tuple[bytes, Sequence[bytes]]]]] | None) -> list[Entry]:
+    """What Redis answers to XREAD, or None for nothing."""
+    return [parse_pairs(record_id, pairs) for _, records in streams or () for record_id, pairs in records]
 
 
 def _confidence(credential: StoredCredential | None) -> tuple[Argument, ...]:

@@ -27,6 +27,7 @@ from services.common.projection.dead_letters import take_dead_letter
 from services.common.projection.deletion import delete_account
 from services.common.projection.handlers import HANDLERS, WANTS, DeadLettered, Ignored
 from services.common.projection.rows import Rows, Wanted
+from services.common.projection.statements import change, driver_errors
 
 _ALONE: Final = frozenset({AccountDeleted, DeadLetterReplayed, DeadLetterDropped})
 """What is applied by the database, between the entries before it and those after it; a batch is applied in parts."""
@@ -76,13 +77,14 @@ def apply(connection: Connection, entries: Sequence[Entry]) -> AppliedBatch:
     """
     pairs = [(entry, decoded(entry)) for entry in entries]
     batch = AppliedBatch(position=entries[-1].position, entries=len(entries))
-    for is_alone, part in groupby(pairs, _is_alone):
-        if is_alone:
-            for _, event in part:
-                _apply_alone(connection, batch, event)
-        else:
-            _apply_part(connection, batch, list(part))
-    _advance(connection, batch, [event.epoch for _, event in pairs if isinstance(event, EpochStarted)])
+    with driver_errors(connection):
+        for is_alone, part in groupby(pairs, _is_alone):
+            if is_alone:
+                for _, event in part:
+                    _apply_alone(connection, batch, event)
+            else:
+                _apply_part(connection, batch, list(part))
+        _advance(connection, batch, [event.epoch for _, event in pairs if isinstance(event, EpochStarted)])
     return batch
 
 
@@ -93,19 +95,16 @@ def _is_alone(pair: tuple[Entry, Event | Malformed]) -> bool:
 def _apply_part(connection: Connection, batch: AppliedBatch, part: list[tuple[Entry, Event | Malformed]]) -> None:
     wanted = Wanted()
     for entry, event in part:
-        if isinstance(event, Event):
-            WANTS[event.name](wanted, event, entry.position)
+        WANTS[event.name](wanted, event, entry.position)
     rows = Rows(connection, wanted)
     for entry, event in part:
         try:
-            if isinstance(event, Malformed):
-                raise DeadLettered(event.reason)
             HANDLERS[event.name](rows, event, entry.position)
         except Ignored as ignored:
             batch.ignored[ignored.reason] += 1
         except DeadLettered as refused:
             _refuse(rows, batch, entry, refused.reason)
-    batch.by_type.update(event.name if isinstance(event, Event) else "malformed" for _, event in part)
+    batch.by_type.update([event.name for _, event in part])
     rows.write(connection)
     _summarise(rows, batch)
 
@@ -187,6 +186,6 @@ def _summarise(rows: Rows, batch: AppliedBatch) -> None:
 
 
 def _advance(connection: Connection, batch: AppliedBatch, epochs: list[int]) -> None:
-    connection.execute(_ADVANCE, {"to_position": batch.position, "more": batch.entries})
+    change(connection, _ADVANCE, to_position=batch.position, more=batch.entries)
     if epochs:
-        connection.execute(_BEGIN_EPOCH, {"new_epoch": epochs[-1]})
+        change(connection, _BEGIN_EPOCH, new_epoch=epochs[-1])

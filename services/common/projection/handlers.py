@@ -8,6 +8,7 @@ from typing import Any, Final
 from services.common.events import (
     EpochStarted,
     Event,
+    Malformed,
     TokensRevoked,
     TweetCreated,
     TweetDeleted,
@@ -41,6 +42,10 @@ class DeadLettered(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def _refuse(_rows: Rows, malformed: Malformed, _position: int) -> None:
+    raise DeadLettered(malformed.reason)
 
 
 def _start_epoch(_rows: Rows, _event: EpochStarted, _position: int) -> None:
@@ -220,11 +225,12 @@ def _want_follow(wanted: Wanted, event: UserFollowed | UserUnfollowed, _position
     wanted.follows.add((event.follower_id, event.followee_id))
 
 
-def _want_nothing(_wanted: Wanted, _event: Event, _position: int) -> None:
+def _want_nothing(_wanted: Wanted, _event: Event | Malformed, _position: int) -> None:
     """These touch no row."""
 
 
 WANTS: Final[dict[str, Callable[[Wanted, Any, int], None]]] = {
+    Malformed.name: _want_nothing,
     EpochStarted.name: _want_nothing,
     UserCreated.name: _want_user,
     TweetCreated.name: _want_tweet,
@@ -243,6 +249,7 @@ WANTS: Final[dict[str, Callable[[Wanted, Any, int], None]]] = {
 """Which rows an event may read or change, by type."""
 
 HANDLERS: Final[dict[str, Callable[[Rows, Any, int], None]]] = {
+    Malformed.name: _refuse,
     EpochStarted.name: _start_epoch,
     UserCreated.name: _create_user,
     TweetCreated.name: _create_tweet,

@@ -1,17 +1,20 @@
-"""The few statements that a batch runs over many rows, at the driver's speed.
+"""The few statements that every batch runs, at the driver's speed.
 
 SQLAlchemy makes their text, once for each kind of database. The driver takes it with plain tuples: what
-``Connection.execute`` does for each row and each key costs more than the database does.
+``Connection.execute`` does for each statement, row and key costs more than the database does. Use them within
+``driver_errors``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cache
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Delete, Dialect, Insert, Table, Update, select, tuple_
+from sqlalchemy.exc import DBAPIError
 
 KEYS_PER_QUERY: Final = 512
 
@@ -33,26 +36,44 @@ def text_of(connection: Connection, change: Change, names: tuple[str, ...] = ())
     return _text_of(dialect, change, names)
 
 
+@contextmanager
+def driver_errors(connection: Connection) -> Iterator[None]:
+    """Raise what the driver raises as SQLAlchemy does."""
+    driver = connection.dialect.loaded_dbapi
+    try:
+        yield
+    except driver.Error as error:
+        raise DBAPIError.instance(None, None, error, driver.Error) from error
+
+
+def change(connection: Connection, change: Change, **values: Any) -> int:
+    """Run a change once, with these values for its parameters; returns how many rows it changed."""
+    text, names = text_of(connection, change)
+    changed: int = _cursor(connection).execute(text, tuple([values[name] for name in names])).rowcount
+    return changed
+
+
 def change_many(connection: Connection, text: Text, rows: list[tuple[Any, ...]]) -> None:
     """Run a change for each of these rows."""
     if rows:
-        connection.exec_driver_sql(text.text, rows)
+        _cursor(connection).executemany(text.text, rows)
 
 
 def rows_with(
     connection: Connection, table: Table, columns: tuple[str, ...], key: tuple[str, ...], wanted: Collection[Any]
-) -> Sequence[Any]:
+) -> list[tuple[Any, ...]]:
     """These columns of the rows whose ``key``, of one column or several, is among those wanted.
 
     Asked for in the order of the keys, so that one query after another goes on where the one before was on disk.
     """
     dialect: Any = type(connection.dialect)
-    rows: list[Any] = []
+    cursor = _cursor(connection)
+    rows: list[tuple[Any, ...]] = []
     for some in chunks(sorted(wanted)):
         size = 1 << (len(some) - 1).bit_length()
         padded = some + some[-1:] * (size - len(some))  # a few sizes, so that each text is made and prepared once
         values = padded if len(key) == 1 else chain.from_iterable(padded)
-        rows += connection.exec_driver_sql(_query(dialect, table, columns, key, size), tuple(values)).all()
+        rows += cursor.execute(_query(dialect, table, columns, key, size), tuple(values)).fetchall()
     return rows
 
 
@@ -61,6 +82,10 @@ def chunks(keys: Collection[Key]) -> Iterator[list[Key]]:
     remaining = iter(keys)
     while some := list(islice(remaining, KEYS_PER_QUERY)):
         yield some
+
+
+def _cursor(connection: Connection) -> Any:
+    return connection.connection.cursor()
 
 
 @cache
