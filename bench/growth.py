@@ -29,7 +29,7 @@ from bench.data import STEP, chunks
 from bench.machine import LOAD_CORE, describe
 from bench.results import Figure, Results, Series
 from bench.rounds import Scale
-from bench.scenarios import applying, size
+from bench.scenarios import applying, home, size
 from bench.scenarios.context import Context
 from bench.scenarios.writing import tweets
 from bench.system import BenchSystem
@@ -193,11 +193,10 @@ def _at_this_size(context: Context) -> Iterator[tuple[str, str, float]]:
     system, society = context.system, context.system.society
     any_tweet = Requests("/tweets/", society.tweet_id(0), STEP, society.tweets)
     any_author = Requests("/users/", society.user_id(0), STEP, society.users, suffix="/tweets?limit=20")
-    homes = Requests("/users/", society.user_id(0), STEP, society.home_readers, suffix="/home?limit=20")
     with system.measured(system.reader):
         yield "GET of any tweet", "requests/s", _rate(context, system.reader.url, any_tweet, 64)
         yield "GET of any author's tweets", "requests/s", _rate(context, system.reader.url, any_author, 64)
-        yield "GET of a home timeline", "requests/s", _rate(context, system.reader.url, homes, 16)
+        yield "GET of a home timeline", "requests/s", _rate(context, system.reader.url, home.first_time(society, 0), 16)
     with system.measured(system.writer), system.paused(system.owner):
         yield "POST of a tweet", "requests/s", _rate(context, system.writer.url, tweets(context), 64)
     system.wait_until_even()

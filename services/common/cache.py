@@ -4,7 +4,8 @@ Everything a response is made from (a tweet, a user, an author's list) has a *ge
 applied batch that changed it. An entry carries the position its rows were read at, and is good exactly as long as no
 generation of what it was made from is above that. So a fill that began before an event and ends after it carries a
 position below the event's and loses; no order of load, event, fill and hit serves what is out of date (HAZARDS 8, 9,
-10). An event changes a few integers, however many entries embed what it changed.
+10). An event changes a few integers, however many entries embed what it changed. An entry made from thousands of things
+is as well looked after as one made from two, since it is looked at once for all batches since it was last asked for.
 
 Only the thread of the event loop may use a Cache or Flights.
 """
@@ -15,21 +16,39 @@ import asyncio
 from array import array
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from services.common.ids import BEGINNING
 
 T = TypeVar("T")
 
-SLOTS: Final = 2**18
-"""Generations are kept by hash, so their memory is bounded; a collision only invalidates too much."""
+SLOTS: Final = 2**20
+"""Generations are kept by hash, so their memory is bounded; a collision only invalidates too much.
+
+So many that what is made from a thousand things outlives a thousand changes of others.
+"""
 
 ENTRY_OVERHEAD_BYTES: Final = 600
-"""What an entry takes besides what its owner counts: key, tuples, its place in the dictionary."""
+"""What an entry takes besides what its owner counts: key, objects, its place in the dictionary."""
 
+NAME_BYTES: Final = array("I").itemsize
+"""What each thing that an entry was made from takes besides."""
 
-KEYS_SEEN_MAX: Final = SLOTS // 4
+KEYS_SEEN_MAX: Final = 2**16
 """What a Doorkeeper remembers before it starts again: about as many keys as a cache of 64 MB has entries."""
+
+_KEY_SLOTS: Final = 4 * KEYS_SEEN_MAX
+
+
+@dataclass(slots=True)
+class _Entry(Generic[T]):
+    value: T
+    read_position: int
+    slots: array[int]
+    size_bytes: int
+    raises_seen: int
+    """How many calls of raise_generations it is known to have outlived."""
 
 
 class Cache(Generic[T]):
@@ -40,8 +59,9 @@ class Cache(Generic[T]):
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._entries: OrderedDict[Hashable, tuple[T, int, tuple[int, ...], int]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, _Entry[T]] = OrderedDict()
         self._generations = array("q", bytes(8 * SLOTS))  # all BEGINNING; a list would be as large again in integers
+        self._raises = 0
         self._floor = BEGINNING
         self.size_bytes = 0
         self.hits = 0
@@ -61,18 +81,16 @@ class Cache(Generic[T]):
     def find(self, key: Hashable) -> T | None:
         """The same, and no miss is counted: for who leaves it to others to load what is missing."""
         entry = self._entries.get(key)
-        if entry is not None:
-            value, read_position, slots, _ = entry
-            generations = self._generations
-            for slot in slots:
-                if generations[slot] > read_position:
-                    self._drop(key)
-                    break
-            else:
-                self._entries.move_to_end(key)
-                self.hits += 1
-                return value
-        return None
+        if entry is None:
+            return None
+        if entry.raises_seen != self._raises:
+            if self._have_changed(entry.slots, entry.read_position):
+                self._drop(key)
+                return None
+            entry.raises_seen = self._raises
+        self._entries.move_to_end(key)
+        self.hits += 1
+        return entry.value
 
     def fill(
         self, key: Hashable, value: T, *, size_bytes: int, read_position: int, made_from: Iterable[Hashable]
@@ -82,13 +100,13 @@ class Cache(Generic[T]):
         ``made_from`` names all it depends on, as ``raise_generations`` will name what changes. Returns False, and
         keeps nothing, when any of it has changed since.
         """
-        slots = tuple([_slot(name) for name in made_from])
-        if read_position < self._floor or any(self._generations[slot] > read_position for slot in slots):
+        slots = array("I", map(_slot, made_from))
+        if read_position < self._floor or self._have_changed(slots, read_position):
             self.fills_refused += 1
             return False
         self._drop(key)
-        size_bytes += ENTRY_OVERHEAD_BYTES
-        self._entries[key] = (value, read_position, slots, size_bytes)
+        size_bytes += ENTRY_OVERHEAD_BYTES + NAME_BYTES * len(slots)
+        self._entries[key] = _Entry(value, read_position, slots, size_bytes, self._raises)
         self.size_bytes += size_bytes
         while self.size_bytes > self._bytes_max:
             self._drop(next(iter(self._entries)))
@@ -96,6 +114,7 @@ class Cache(Generic[T]):
 
     def raise_generations(self, changed: Iterable[Hashable], position: int) -> None:
         """Note that the batch applied up to ``position`` changed these; positions only ever grow."""
+        self._raises += 1
         for name in changed:
             self._generations[_slot(name)] = position
 
@@ -105,10 +124,14 @@ class Cache(Generic[T]):
         self.size_bytes = 0
         self._floor = position
 
+    def _have_changed(self, slots: array[int], after_position: int) -> bool:
+        generations = self._generations
+        return any(generations[slot] > after_position for slot in slots)
+
     def _drop(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self.size_bytes -= entry[3]
+            self.size_bytes -= entry.size_bytes
 
 
 def _slot(name: Hashable) -> int:
@@ -123,16 +146,16 @@ class Doorkeeper:
     """
 
     def __init__(self) -> None:
-        self._seen = bytearray(SLOTS)
+        self._seen = bytearray(_KEY_SLOTS)
         self._keys = 0
 
     def has_seen(self, key: Hashable) -> bool:
         """Whether this key, or one of the same slot, is among the last KEYS_SEEN_MAX that came."""
-        slot = _slot(key)
+        slot = hash(key) % _KEY_SLOTS
         if self._seen[slot]:
             return True
         if self._keys >= KEYS_SEEN_MAX:
-            self._seen, self._keys = bytearray(SLOTS), 0
+            self._seen, self._keys = bytearray(_KEY_SLOTS), 0
         self._seen[slot] = 1
         self._keys += 1
         return False

@@ -6,11 +6,12 @@ Beside the views and not among them: the write service answers in these shapes, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, Self, TypeVar
 
 from services.common.ids import BEGINNING, POSITION_MAX
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 EXISTENCE_IDS_MAX: Final = 128
 """As many tweets, and as many users, can be asked about in one question whether they exist."""
@@ -88,28 +89,36 @@ class Window(NamedTuple):
 class Page(Generic[T]):
     """Items newest first, the cursors of the first and the last one, and whether there are older ones.
 
-    The cursors are None for a page without items.
+    The cursors are None for a page without items. ``beyond`` is the first of the older ones, if that is how it is known
+    that there are some.
     """
 
     items: list[T]
     newest: int | None
     oldest: int | None
     has_more: bool
+    beyond: T | None = None
+
+    @classmethod
+    def of(cls, rows: list[tuple[int, T]], limit: int) -> Self:
+        """The page made of (cursor, item) rows, of which one more than ``limit`` was asked for."""
+        shown, more = rows[:limit], rows[limit:]
+        return cls(
+            items=[item for _, item in shown],
+            newest=shown[0][0] if shown else None,
+            oldest=shown[-1][0] if shown else None,
+            has_more=bool(more),
+            beyond=more[0][1] if more else None,
+        )
+
+    @property
+    def made_from(self) -> list[T]:
+        """The items, and the one beyond: without that it would be another page."""
+        return self.items if self.beyond is None else [*self.items, self.beyond]
 
 
-class Answer(NamedTuple, Generic[T]):
+class Answer(NamedTuple, Generic[T_co]):
     """What a view found, and the position of the state it found it in."""
 
     read_position: int
-    value: T
-
-
-def page_of(rows: list[tuple[int, T]], limit: int) -> Page[T]:
-    """The page made of (cursor, item) rows, of which one more than ``limit`` was asked for."""
-    shown = rows[:limit]
-    return Page(
-        items=[item for _, item in shown],
-        newest=shown[0][0] if shown else None,
-        oldest=shown[-1][0] if shown else None,
-        has_more=len(rows) > limit,
-    )
+    value: T_co

@@ -11,9 +11,12 @@ TWEET: Final = 1
 USER: Final = 2
 TWEETS_OF: Final = 3
 
+APPEARANCES_OF: Final = 4
+"""Which tweets and retweets of an author there are, of which home timelines are made: no like changes that."""
+
 Name = tuple[int, int]
 
-ANY_USERNAME: Final[Name] = (4, 0)
+ANY_USERNAME: Final[Name] = (5, 0)
 """Whether a name is still free: raised by every new account, as a batch does not say by which name."""
 
 
@@ -32,5 +35,7 @@ def changed_by(touched: Touched) -> Iterator[Name]:
         yield USER, user_id
     for author_id in touched.authors:
         yield TWEETS_OF, author_id
+    for author_id in touched.appearing:
+        yield APPEARANCES_OF, author_id
     if touched.users_created:
         yield ANY_USERNAME

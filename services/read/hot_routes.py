@@ -11,7 +11,7 @@ from services.common.views import Window
 from services.common.web.hot import AnswerNow, HotRoute, HotRoutes, RequestHeaders, WholeAnswer, plain_number
 from services.read.encoded import Encoded
 from services.read.lookups import Lookups
-from services.read.paging import LIMIT_DEFAULT, LIMIT_MAX, OFFSET_MAX, window_of
+from services.read.paging import HOME_LIMIT_DEFAULT, LIMIT_DEFAULT, LIMIT_MAX, OFFSET_MAX, window_of
 
 _BOUNDS: Final = {
     b"limit": (1, LIMIT_MAX),
@@ -30,7 +30,10 @@ class HotReads:
     def __init__(self) -> None:
         self.lookups: Lookups | None = None
         self.routes: HotRoutes[AnswerNow] = HotRoutes(
-            "GET", HotRoute("/tweets/{tweet_id}", self._tweet), HotRoute("/users/{user_id}/tweets", self._tweets)
+            "GET",
+            HotRoute("/tweets/{tweet_id}", self._tweet),
+            HotRoute("/users/{user_id}/tweets", self._tweets),
+            HotRoute("/users/{user_id}/home", self._home),
         )
 
     def _tweet(self, query: bytes, headers: RequestHeaders, tweet_id: int) -> _Answer:
@@ -44,11 +47,22 @@ class HotReads:
         return None if encoded is None else _at(position, encoded, headers)
 
     def _tweets(self, query: bytes, headers: RequestHeaders, user_id: int) -> _Answer:
-        lookups, page = self.lookups, _page(query)
+        lookups, page = self.lookups, _page(query, LIMIT_DEFAULT)
         if page is None or lookups is None or (position := _position(lookups, headers)) is None:
             return None
         try:
             encoded = lookups.tweets_by_author_now(user_id, *page)
+        except OperationalError:
+            return None
+        return None if encoded is None else _at(position, encoded, headers)
+
+    def _home(self, query: bytes, headers: RequestHeaders, user_id: int) -> _Answer:
+        lookups, page = self.lookups, _page(query, HOME_LIMIT_DEFAULT)
+        if page is None or lookups is None or (position := _position(lookups, headers)) is None:
+            return None
+        window, _ = page  # an offset means nothing here, to the framework either
+        try:
+            encoded = lookups.home_now(user_id, window)
         except OperationalError:
             return None
         return None if encoded is None else _at(position, encoded, headers)
@@ -69,7 +83,7 @@ def _at(position: int, encoded: Encoded, headers: RequestHeaders) -> _Answer:
 
 
 @lru_cache(1024)
-def _page(query: bytes) -> tuple[Window, int] | None:
+def _page(query: bytes, limit_default: int) -> tuple[Window, int] | None:
     """The window and the offset in a query string; None for one that is not the plainest there is."""
     numbers: dict[str, int] = {}
     for pair in query.split(b"&") if query else ():
@@ -78,5 +92,5 @@ def _page(query: bytes) -> tuple[Window, int] | None:
         if number is None or name.decode() in numbers:
             return None
         numbers[name.decode()] = number
-    offset, limit = numbers.pop("offset", 0), numbers.pop("limit", LIMIT_DEFAULT)
+    offset, limit = numbers.pop("offset", 0), numbers.pop("limit", limit_default)
     return window_of(limit, **numbers), offset

@@ -19,6 +19,7 @@ from services.common.database import open_writer
 from services.common.errors import StorageUnfit, StoreUnavailable
 from services.common.events import TweetCreated, TweetLiked, UserCreated, UserFollowed
 from services.common.views import Window
+from services.read import lookups
 from services.read.encoded import Encoded
 from services.read.fresh_lookups import FreshLookups
 from services.read.hot_routes import HotReads
@@ -123,11 +124,33 @@ async def test_what_is_asked_for_once_at_once_is_not_kept(reading: Reading) -> N
     asks: list[Callable[[], Encoded | None]] = [
         lambda: reading.lookups.tweet_now(TWEET),
         lambda: reading.lookups.tweets_by_author_now(ADA, Window(10), 0),
+        lambda: reading.lookups.home_now(ADA, Window(10)),
     ]
     for kept_before, ask in enumerate(asks):
         first, second, third = ask(), ask(), ask()
         assert first == second
         assert (second is third, first is second, len(reading.store.cache)) == (True, False, kept_before + 1)
+
+
+async def test_a_home_timeline_of_many_is_made_in_a_thread_and_kept_from_the_second_time_on(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold up everybody else's requests; once it is kept, it is at hand for all."""
+    monkeypatch.setattr(lookups, "FOLLOWED_NOW_MAX", -1)
+    assert reading.lookups.home_now(ADA, Window(10)) is None
+    first, second, third = [await reading.lookups.home(ADA, Window(10)) for _ in range(3)]
+    assert (first == second, first is second, second is third) == (True, False, True)
+    assert reading.lookups.home_now(ADA, Window(10)) is third
+
+
+async def test_a_like_of_another_tweet_leaves_a_home_timeline_in_the_cache(reading: Reading) -> None:
+    """What the author's own list shows has changed with it; what this page shows has not, and where it ends neither."""
+    reading.store.note_applied(reading.replica.apply(chained([TweetCreated(user_id=ADA, content="new")] * 2, TWEET)))
+    window = Window(1)
+    kept = [await reading.lookups.home(ADA, window) for _ in range(2)][-1]
+    applied = reading.lookups.applied_position
+    reading.store.note_applied(reading.replica.apply(chained([TweetLiked(tweet_id=TWEET)], applied)))
+    assert await reading.lookups.home(ADA, window) is kept
 
 
 async def test_a_404_is_cached_until_somebody_takes_the_id_or_the_name(reading: Reading) -> None:

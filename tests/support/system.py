@@ -68,7 +68,7 @@ class System:
         own = {"DATABASE_URL": database_url(self.owner_directory), "VOLUME_DIR": str(self.owner_directory)}
         return self._service(name, "services.db_updater", own)
 
-    def new_reader(self, name: str) -> ServiceProcess:
+    def new_reader(self, name: str, environment: Mapping[str, str] | None = None) -> ServiceProcess:
         """One more read service, not started; append it to ``readers`` to have it waited for and closed."""
         directory = self.directory / name
         own = {
@@ -76,6 +76,7 @@ class System:
             "OWNER_URL": self.owner.url,
             "REPLICA_DIR": str(directory / "replica"),
             "DATABASE_URL": database_url(self.owner_directory),
+            **(environment or {}),
         }
         return self._service(name, "services.read", own)
 

@@ -7,15 +7,17 @@ from itertools import permutations
 
 import pytest
 
-from services.common.cache import ENTRY_OVERHEAD_BYTES, KEYS_SEEN_MAX, SLOTS, Cache, Doorkeeper, Flights
+from services.common.cache import ENTRY_OVERHEAD_BYTES, KEYS_SEEN_MAX, NAME_BYTES, SLOTS, Cache, Doorkeeper, Flights
 
 TWEET = ("tweet", 1)
 AUTHOR = ("user", 2)
+ENTRY_BYTES = 100 + ENTRY_OVERHEAD_BYTES + 2 * NAME_BYTES
+"""Of an entry that ``fill`` makes."""
 
 
-def cache_of(entries: int, size_bytes: int = 100) -> Cache[str]:
-    """A cache with room for so many values of ``size_bytes``."""
-    return Cache(entries * (size_bytes + ENTRY_OVERHEAD_BYTES))
+def cache_of(entries: int) -> Cache[str]:
+    """A cache with room for so many entries that ``fill`` makes."""
+    return Cache(entries * ENTRY_BYTES)
 
 
 def fill(cache: Cache[str], value: str = "value", *, at: int, key: object = "key") -> bool:
@@ -65,6 +67,19 @@ def test_one_event_invalidates_everything_made_from_what_it_changed_and_nothing_
     assert [number for number in range(50) if cache.get(number) is not None] == list(range(1, 50, 2))
 
 
+def test_an_entry_made_from_thousands_of_things_counts_them_and_goes_with_any() -> None:
+    """It is looked at once for all that was raised since it was last asked for, and then again for what comes next."""
+    names = [("user", number) for number in range(5_000)]
+    for changed in (names[0], names[2_500], names[-1]):
+        cache = Cache[str](1_000_000)
+        assert cache.fill("home", "page", size_bytes=100, read_position=10, made_from=names)
+        assert cache.size_bytes == 100 + ENTRY_OVERHEAD_BYTES + 5_000 * NAME_BYTES
+        cache.raise_generations([], 11)
+        assert [cache.get("home") for _ in range(2)] == ["page", "page"]
+        cache.raise_generations([changed], 12)
+        assert cache.get("home") is None
+
+
 def test_a_tombstone_keeps_out_a_fill_that_was_read_before_it() -> None:
     """HAZARDS 9: nothing is cached when the tweet goes, and the slow load that saw it comes to nothing."""
     cache = cache_of(10)
@@ -109,7 +124,7 @@ def test_the_cache_stays_within_its_bytes_and_the_least_recently_used_goes_first
     cache.get("a")
     fill(cache, "d", at=10, key="d")
     assert [key for key in "abcd" if cache.get(key)] == ["a", "c", "d"]
-    assert cache.size_bytes == 3 * (100 + ENTRY_OVERHEAD_BYTES)
+    assert cache.size_bytes == 3 * ENTRY_BYTES
 
 
 def test_what_is_larger_than_the_whole_cache_is_not_kept() -> None:
@@ -125,7 +140,7 @@ def test_filling_a_key_again_counts_its_bytes_once() -> None:
     cache = cache_of(10)
     fill(cache, at=10)
     fill(cache, at=12)
-    assert (len(cache), cache.size_bytes) == (1, 100 + ENTRY_OVERHEAD_BYTES)
+    assert (len(cache), cache.size_bytes) == (1, ENTRY_BYTES)
 
 
 def test_hits_and_misses_are_counted() -> None:

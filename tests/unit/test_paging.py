@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from services.common.shapes import page_of
 from services.common.views import Page, Window
 from services.read.paging import link_header
 
 
 def page(*cursors: int, limit: int) -> Page[str]:
     """A page of what a view found, of which it asks for one more than the limit."""
-    return page_of([(cursor, f"item {cursor}") for cursor in cursors], limit)
+    return Page.of([(cursor, f"item {cursor}") for cursor in cursors], limit)
 
 
 def test_a_page_that_is_not_the_last_leads_to_older_and_to_newer_items() -> None:

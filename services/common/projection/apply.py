@@ -43,13 +43,15 @@ class Touched:
     """What a batch changed, for caches.
 
     ``tweets`` and ``users`` were created or deleted, or have other counters or another profile; of ``authors`` the
-    list of tweets, or a counter in it, changed. ``users_created`` are those whose names were taken.
+    list of tweets, or a counter in it, changed. ``users_created`` are those whose names were taken. Of those
+    ``appearing`` there may be a tweet or retweet more or less than before: what home timelines are made of.
     """
 
     tweets: set[int] = field(default_factory=set)
     users: set[int] = field(default_factory=set)
     authors: set[int] = field(default_factory=set)
     users_created: set[int] = field(default_factory=set)
+    appearing: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -106,7 +108,7 @@ def _apply_part(connection: Connection, batch: AppliedBatch, part: list[tuple[En
             _refuse(rows, batch, entry, refused.reason)
     batch.by_type.update([event.name for _, event in part])
     rows.write(connection)
-    _summarise(rows, batch)
+    _summarise(rows, wanted, batch)
 
 
 def _apply_alone(connection: Connection, batch: AppliedBatch, event: Event | Malformed) -> None:
@@ -153,6 +155,7 @@ def _delete_account(connection: Connection, batch: AppliedBatch, event: AccountD
     batch.touched.users |= {event.user_id} | bereft.users
     batch.touched.tweets |= bereft.tweets
     batch.touched.authors |= {event.user_id} | bereft.authors
+    batch.touched.appearing.add(event.user_id)
 
 
 def decoded(entry: Entry) -> Event | Malformed:
@@ -176,13 +179,16 @@ def _refuse(rows: Rows, batch: AppliedBatch, entry: Entry, reason: str) -> None:
     )
 
 
-def _summarise(rows: Rows, batch: AppliedBatch) -> None:
-    touched = batch.touched
+def _summarise(rows: Rows, wanted: Wanted, batch: AppliedBatch) -> None:
+    touched, by_id = batch.touched, rows.tweets.by_id
     tweets = rows.tweets.added | rows.tweets.changed
     touched.tweets |= tweets
     touched.users |= rows.users.added | rows.users.changed
-    touched.authors |= {rows.tweets.by_id[tweet_id].user_id for tweet_id in tweets}
+    touched.authors |= {by_id[tweet_id].user_id for tweet_id in tweets}
     touched.users_created |= rows.users.added
+    touched.appearing |= {by_id[tweet_id].user_id for tweet_id in rows.tweets.added}
+    touched.appearing |= {by_id[tweet_id].user_id for tweet_id in rows.tweets.changed if by_id[tweet_id].deleted}
+    touched.appearing |= {user_id for _, user_id in wanted.retweets}
 
 
 def _advance(connection: Connection, batch: AppliedBatch, epochs: list[int]) -> None:

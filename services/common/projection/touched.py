@@ -62,10 +62,15 @@ def _touch(touched: Touched, event: Event, position: int) -> None:
             touched.users |= {event.follower_id, event.followee_id}
         case TweetCreated():
             touched.tweets.add(event.id or position)
+            touched.appearing.add(event.user_id)
             if event.in_reply_to_id is not None:
                 touched.tweets.add(event.in_reply_to_id)
-        case TweetDeleted() | TweetLiked() | TweetUnliked() | TweetRetweeted() | TweetUnretweeted():
+        case TweetLiked() | TweetUnliked():
             touched.tweets.add(event.tweet_id)
+        case TweetDeleted() | TweetRetweeted() | TweetUnretweeted():
+            touched.tweets.add(event.tweet_id)
+            if event.user_id is not None:
+                touched.appearing.add(event.user_id)
 
 
 def _tweets(connection: Connection, tweet_ids: Collection[int]) -> list[Row[int, int, int | None]]:

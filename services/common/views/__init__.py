@@ -2,7 +2,7 @@
 
 from services.common.shapes import Answer, Existing, HomeTweetView, Page, ProfileView, TweetView, UserView, Window
 from services.common.views.existence import existing
-from services.common.views.home_timeline import home
+from services.common.views.home_timeline import HomePage, home
 from services.common.views.reactions import likers, retweeters
 from services.common.views.reader import Reader
 from services.common.views.tweets import replies, tweet, tweets_by_author
@@ -11,6 +11,7 @@ from services.common.views.users import followers, following, profile, profile_b
 __all__ = [
     "Answer",
     "Existing",
+    "HomePage",
     "HomeTweetView",
     "Page",
     "ProfileView",

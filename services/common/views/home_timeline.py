@@ -7,6 +7,7 @@ tweets in the order of their newest appearance with oneself or a followed user; 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -14,7 +15,7 @@ from sqlalchemy import bindparam, exists, or_, select
 from sqlmodel import col
 
 from services.common.models import Follow, Retweet
-from services.common.shapes import Answer, HomeTweetView, Page, TweetView, UserView, Window, page_of
+from services.common.shapes import Answer, HomeTweetView, Page, TweetView, UserView, Window
 from services.common.views.appearances import FOLLOWED_MAX, Appearance, appearances, authors
 from services.common.views.reader import ROWS_MAX, Reader, Statement
 from services.common.views.tweets import tweets
@@ -24,15 +25,26 @@ APPEARANCES_MAX: Final = 2_000
 """How many appearances a page looks at. One that meets more, nearly all of them repetitions, is cut short."""
 
 
-def home(reader: Reader, user_id: int, window: Window) -> Answer[Page[HomeTweetView] | None]:
+@dataclass(slots=True)
+class HomePage(Page[HomeTweetView]):
+    """A page of a home timeline; ``authors`` are those whose appearances it is made of, None where nobody asked."""
+
+    authors: list[int] | None = None
+
+
+def home(reader: Reader, user_id: int, window: Window, *, with_authors: bool = False) -> Answer[HomePage | None]:
     """A user's home timeline; None if there is no such user. A page may be short and still have older ones."""
     with reader.transaction() as position:
         me = user(reader, user_id).value
-        page = None if me is None else _page(reader, me, window)
+        if me is None:
+            return Answer(position, None)
+        page = _page(reader, me, window)
+        if with_authors:
+            page.authors = [row[0] for row in reader.rows(_AUTHORS, user_id=user_id)]
     return Answer(position, page)
 
 
-def _page(reader: Reader, me: UserView, window: Window) -> Page[HomeTweetView]:
+def _page(reader: Reader, me: UserView, window: Window) -> HomePage:
     rows: list[tuple[int, HomeTweetView]] = []
     newest_first = _Bounded(appearances(reader, me, window), window)
     while some := newest_first.unseen(window.limit + 1 - len(rows)):
@@ -41,7 +53,7 @@ def _page(reader: Reader, me: UserView, window: Window) -> Page[HomeTweetView]:
             shown = found.get(appearance.tweet_id)
             if shown is not None and not _appears_above(reader, me, shown, window):
                 rows.append((appearance.position, _item(reader, shown, appearance)))
-    page = page_of(rows, window.limit)
+    page = HomePage.of(rows, window.limit)
     if newest_first.looked_at == APPEARANCES_MAX and not page.has_more:
         page.oldest, page.has_more = newest_first.oldest, True
     return page
@@ -120,5 +132,11 @@ def _retweeted_above_by_authors() -> Statement:
     return select(some.c.author_id).where(retweeted).limit(ROWS_MAX)
 
 
+def _authors() -> Statement:
+    some = authors()
+    return select(some.c.author_id)
+
+
+_AUTHORS = _authors()
 _RETWEETED_ABOVE_BY_RETWEETS = _retweeted_above_by_retweets()
 _RETWEETED_ABOVE_BY_AUTHORS = _retweeted_above_by_authors()

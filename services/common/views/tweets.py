@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from services.common.ids import created_at
 from services.common.models import NOT_DELETED, Applied, Tweet, User
-from services.common.shapes import Answer, Page, TweetView, UserView, Window, page_of
+from services.common.shapes import Answer, Page, TweetView, UserView, Window
 from services.common.views.reader import ROWS_MAX, Reader, Row, Statement, id_parameters
 from services.common.views.users import USER_COLUMNS, user_view
 
@@ -109,7 +109,7 @@ def tweets_by_author(reader: Reader, author_id: int, window: Window, offset: int
         return Answer(position, None)
     author = user_view(of_author)
     tweets = [(row[1], _tweet_view(row[1:-_COLUMNS_OF_USER], author)) for row in rows if row[1] is not None]
-    return Answer(position, page_of(tweets, window.limit))
+    return Answer(position, Page.of(tweets, window.limit))
 
 
 def replies(reader: Reader, tweet_id: int, window: Window) -> Answer[Page[TweetView] | None]:
@@ -118,7 +118,7 @@ def replies(reader: Reader, tweet_id: int, window: Window) -> Answer[Page[TweetV
         if tweet(reader, tweet_id).value is None:
             return Answer(position, None)
         rows = reader.rows(_REPLIES, tweet_id=tweet_id, **window.parameters())
-    return Answer(position, page_of([(row[0], _tweet_and_author(row)) for row in rows], window.limit))
+    return Answer(position, Page.of([(row[0], _tweet_and_author(row)) for row in rows], window.limit))
 
 
 def _tweet_and_author(row: Row) -> TweetView:

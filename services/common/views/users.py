@@ -9,7 +9,7 @@ from sqlmodel import col
 
 from services.common.ids import created_at
 from services.common.models import Applied, Follow, User
-from services.common.shapes import Answer, Page, ProfileView, UserView, Window, page_of
+from services.common.shapes import Answer, Page, ProfileView, UserView, Window
 from services.common.views.reader import ROWS_MAX, Reader, Row
 
 USER_COLUMNS: Final[tuple[Any, ...]] = (
@@ -114,4 +114,4 @@ def _follow_list(reader: Reader, statement: Select[Any], user_id: int, window: W
 def read_users_page(reader: Reader, statement: Select[Any], subject_id: int, window: Window) -> Page[UserView]:
     """The page that a statement made by ``users_page`` gives."""
     rows = reader.rows(statement, subject_id=subject_id, **window.parameters())
-    return page_of([(row[0], user_view(row[1:])) for row in rows], window.limit)
+    return Page.of([(row[0], user_view(row[1:])) for row in rows], window.limit)

@@ -34,7 +34,7 @@ class WholeAnswer(NamedTuple):
 
 
 AnswerNow = Callable[[bytes, RequestHeaders, int], tuple[WholeAnswer, int] | None]
-"""Answers a query string and headers for an id, at a position, if that takes microseconds; else None."""
+"""Answers a query string and headers for an id, at a position, if that is faster than the framework; else None."""
 
 Completed = tuple[WholeAnswer, bytes]
 """An answer and the further lines of its head that it has this time."""
