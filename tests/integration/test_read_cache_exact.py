@@ -221,7 +221,11 @@ retweeted = TweetRetweeted(tweet_id=13, user_id=BOB)
         ([by_eve, retweeted], TweetDeleted(tweet_id=13, user_id=EVE)),
         ([by_eve, retweeted], TweetLiked(tweet_id=13)),
         ([by_eve, retweeted], UserFollowed(follower_id=EVE, followee_id=ANN)),
-        ([by_eve, retweeted], UserFollowed(follower_id=EVE, followee_id=BOB)),
+        # Somebody who is not on the page follows Bob, who is on it only as who retweeted.
+        (
+            [by_eve, retweeted, TweetDeleted(tweet_id=12, user_id=BOB), UserCreated(username="zoe", id=4)],
+            UserFollowed(follower_id=4, followee_id=BOB),
+        ),
         ([by_eve], UserFollowed(follower_id=ANN, followee_id=EVE)),
         ([], UserUnfollowed(follower_id=ANN, followee_id=BOB)),
         ([], AccountDeleted(user_id=BOB)),
