@@ -188,7 +188,11 @@ DECODERS: Final = (
         "positions", digits.map(lambda text: text.decode("latin-1")) | st.text(), routes._parse_position, (ClientError,)
     ),
     Decoder("numbers of hot routes", digits, lambda text: plain_number(text, 1, 2**53)),
-    Decoder("cursors", spoiled(b"limit=10&max_id=7&since_id=3&offset=2"), hot_routes._page.__wrapped__),
+    Decoder(
+        "cursors",
+        spoiled(b"limit=10&max_id=7&since_id=3&offset=2"),
+        partial(hot_routes._page.__wrapped__, limit_default=10),
+    ),
     Decoder("idempotency keys", st.text(), check_key, (ClientError,)),
     Decoder(
         "addresses",
