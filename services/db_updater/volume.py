@@ -16,14 +16,14 @@ from sqlmodel import col
 from services.common import projection
 from services.common.archive import Archive
 from services.common.backup import Restored, restored_path, restoring_path
-from services.common.database import Database, is_damage, is_environment_fault, open_writer, shown
+from services.common.database import Database, driver_errors, is_damage, is_environment_fault, open_writer, shown
 from services.common.errors import FenceLost, StorageUnfit
 from services.common.events import DeadLetterReplayed, Event, Malformed, UserCreated, decode
 from services.common.ids import BEGINNING
 from services.common.log.entry import Entry
 from services.common.models import Applied, DeadLetter, User
 from services.common.projection import AppliedBatch, AppliedState
-from services.common.projection.statements import change, driver_errors
+from services.common.projection.statements import change
 from services.db_updater.last_batch import archive_last_batch, create_last_batch, keep_last_batch
 from services.db_updater.lock import VolumeLock
 from services.db_updater.private import PrivateTables

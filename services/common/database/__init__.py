@@ -13,6 +13,7 @@ from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
 from services.common.database import postgresql, sqlite
+from services.common.database.driver import driver_errors
 from services.common.database.sqlite import check_sqlite, has_wal_fix, private_path, sqlite_library, vacuum_into
 from services.common.database_url import is_postgresql, postgresql_url, sqlite_path
 
@@ -21,6 +22,7 @@ __all__ = [
     "Durability",
     "check_sqlite",
     "database_of",
+    "driver_errors",
     "has_wal_fix",
     "is_damage",
     "is_environment_fault",

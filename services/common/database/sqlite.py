@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
+from services.common.database.driver import driver_errors
 from services.common.errors import StorageUnfit
 
 try:
@@ -157,13 +157,11 @@ def vacuum_into(path: Path, target: Path) -> None:
 
 
 def _run(engine: Engine, pragma: str) -> None:
-    """Run a pragma outside of any transaction, where SQLAlchemy cannot; what fails is raised as it raises it."""
+    """Run a pragma outside of any transaction, which SQLAlchemy would begin."""
     connection = engine.raw_connection()
-    driver_error = engine.dialect.loaded_dbapi.Error
     try:
-        connection.driver_connection.execute(pragma).fetchall()  # type: ignore[union-attr]  # there is one
-    except driver_error as error:
-        raise DBAPIError.instance(pragma, None, error, driver_error) from error
+        with driver_errors(engine):
+            connection.driver_connection.execute(pragma).fetchall()  # type: ignore[union-attr]  # there is one
     finally:
         connection.close()
 

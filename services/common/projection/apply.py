@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, update
 from sqlmodel import col
 
 from services.common import events
+from services.common.database import driver_errors
 from services.common.events import (
     AccountDeleted,
     DeadLetterDropped,
@@ -27,7 +28,7 @@ from services.common.projection.dead_letters import take_dead_letter
 from services.common.projection.deletion import delete_account
 from services.common.projection.handlers import HANDLERS, WANTS, DeadLettered, Ignored
 from services.common.projection.rows import Rows, Wanted
-from services.common.projection.statements import change, driver_errors
+from services.common.projection.statements import change
 
 _ALONE: Final = frozenset({AccountDeleted, DeadLetterReplayed, DeadLetterDropped})
 """What is applied by the database, between the entries before it and those after it; a batch is applied in parts."""

@@ -8,13 +8,11 @@ SQLAlchemy makes their text, once for each kind of database. The driver takes it
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from functools import cache
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Delete, Dialect, Insert, Table, Update, select, tuple_
-from sqlalchemy.exc import DBAPIError
 
 KEYS_PER_QUERY: Final = 512
 
@@ -34,16 +32,6 @@ def text_of(connection: Connection, change: Change, names: tuple[str, ...] = ())
     """A change with parameters of these names, beside those that it names itself."""
     dialect: Any = type(connection.dialect)
     return _text_of(dialect, change, names)
-
-
-@contextmanager
-def driver_errors(connection: Connection) -> Iterator[None]:
-    """Raise what the driver raises as SQLAlchemy does."""
-    driver = connection.dialect.loaded_dbapi
-    try:
-        yield
-    except driver.Error as error:
-        raise DBAPIError.instance(None, None, error, driver.Error) from error
 
 
 def change(connection: Connection, change: Change, **values: Any) -> int:

@@ -132,11 +132,6 @@ def _retweeted_above_by_authors() -> Statement:
     return select(some.c.author_id).where(retweeted).limit(ROWS_MAX)
 
 
-def _authors() -> Statement:
-    some = authors()
-    return select(some.c.author_id)
-
-
-_AUTHORS = _authors()
+_AUTHORS = select(authors().c.author_id)
 _RETWEETED_ABOVE_BY_RETWEETS = _retweeted_above_by_retweets()
 _RETWEETED_ABOVE_BY_AUTHORS = _retweeted_above_by_authors()
