@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -38,34 +39,36 @@ class HotReads:
 
     def _tweet(self, query: bytes, headers: RequestHeaders, tweet_id: int) -> _Answer:
         lookups = self.lookups
-        if query or lookups is None or (position := _position(lookups, headers)) is None:
+        if query or lookups is None:
             return None
-        try:
-            encoded = lookups.tweet_now(tweet_id)
-        except OperationalError:
-            return None  # the framework meets it again, and says so
-        return None if encoded is None else _at(position, encoded, headers)
+        return _answered(lookups, headers, lambda: lookups.tweet_now(tweet_id))
 
     def _tweets(self, query: bytes, headers: RequestHeaders, user_id: int) -> _Answer:
         lookups, page = self.lookups, _page(query, LIMIT_DEFAULT)
-        if page is None or lookups is None or (position := _position(lookups, headers)) is None:
+        if page is None or lookups is None:
             return None
-        try:
-            encoded = lookups.tweets_by_author_now(user_id, *page)
-        except OperationalError:
-            return None
-        return None if encoded is None else _at(position, encoded, headers)
+        return _answered(lookups, headers, lambda: lookups.tweets_by_author_now(user_id, *page))
 
     def _home(self, query: bytes, headers: RequestHeaders, user_id: int) -> _Answer:
         lookups, page = self.lookups, _page(query, HOME_LIMIT_DEFAULT)
-        if page is None or lookups is None or (position := _position(lookups, headers)) is None:
+        if page is None or lookups is None:
             return None
         window, _ = page  # an offset means nothing here, to the framework either
-        try:
-            encoded = lookups.home_now(user_id, window)
-        except OperationalError:
-            return None
-        return None if encoded is None else _at(position, encoded, headers)
+        return _answered(lookups, headers, lambda: lookups.home_now(user_id, window))
+
+
+def _answered(lookups: Lookups, headers: RequestHeaders, look: Callable[[], Encoded | None]) -> _Answer:
+    """What a look finds at a position that was applied before; None where the framework has more to do, or to say."""
+    position = _position(lookups, headers)
+    if position is None:
+        return None
+    try:
+        encoded = look()
+    except OperationalError:
+        return None  # the framework meets it again
+    if encoded is None or encoded.read_position > position:
+        return None  # what is not yet settled, the framework waits for
+    return encoded.whole(headers), position
 
 
 def _position(lookups: Lookups, headers: RequestHeaders) -> int | None:
@@ -74,12 +77,6 @@ def _position(lookups: Lookups, headers: RequestHeaders) -> int | None:
     min_position = headers.get(b"x-min-position")
     is_reached = min_position is None or plain_number(min_position, 0, position) is not None
     return position if is_reached else None
-
-
-def _at(position: int, encoded: Encoded, headers: RequestHeaders) -> _Answer:
-    if encoded.read_position > position:
-        return None  # not yet settled; the framework waits for that
-    return encoded.whole(headers), position
 
 
 @lru_cache(1024)
