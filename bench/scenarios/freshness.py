@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Final
 
-from bench import openloop, wrk
+from bench import openloop, usage, wrk
 from bench.data import STEP
 from bench.feeder import BEGINS
 from bench.machine import LOAD_CORE
@@ -26,8 +28,12 @@ from services.common.ids import unix_ms_of
 from tests.support.process import REPOSITORY
 
 SHARE_OF_MAXIMUM: Final = 0.5
-LOOKED_FOR: Final = 10
-"""Of so many posts one is looked for by its id, and the next one on its author's list."""
+LOOKED_FOR: Final = 200
+"""So many posts a second are looked for."""
+MANY_CONNECTIONS: Final = 256
+"""Where the generator shares its core with others who are busy: the server has something to do until it is back, and a
+rate that is kept by pauses hardly follows the latency."""
+EXPECTED_MS: Final = 5
 RECENT_TWEETS: Final = 10_000
 
 Look = Callable[[str, int], Request]
@@ -37,23 +43,34 @@ Look = Callable[[str, int], Request]
 def visible(context: Context) -> list[Figure]:
     """From the moment a post is due until another process answers a GET of it, without X-Min-Position.
 
-    Asked for by its id at once after the 201; and, beside that, on its author's list, asked until it is there.
+    The maximum is that of two cores on which everybody works: writer and reader on one, the others beside the load.
+    Half of it are posts of wrk, few of them those of an open loop, who looks for each: by its id, asked at once after
+    the 201, or on its author's list, asked until it is there.
     """
     system, scale = context.system, context.scale.few
-    rate = SHARE_OF_MAXIMUM * maximum_write_rate(context)
-    with system.measured(system.writer):
-        outcomes = [
-            openloop.run(_posts(system), rate=rate, seconds=2 * scale.seconds + scale.warm_up_seconds)
-            for _ in range(scale.rounds)
-        ]
-    system.wait_until_even()
+    posts = tweets(context)
+    seconds = 2 * scale.seconds + scale.warm_up_seconds
+    outcomes, rates = [], []
+    with system.measured(system.writer, system.reader):
+        maximum = wrk.run(system.writer.url, posts, seconds=seconds, connections=scale.connections, seed=0)
+        system.wait_until_even()
+        pause_ms = 1000 * MANY_CONNECTIONS / (SHARE_OF_MAXIMUM * maximum.rate) - EXPECTED_MS
+        others = replace(posts, pause_ms=max(1, round(pause_ms)))
+        for number in range(1, scale.rounds + 1):
+            posting = wrk.start(system.writer.url, others, seconds=seconds, connections=MANY_CONNECTIONS, seed=number)
+            with usage.cpu_shares({program.name: program.pid for program in system.programs}) as shares:
+                outcomes.append(openloop.run(_posts(system), rate=LOOKED_FOR, seconds=seconds))
+            rates.append(wrk.finish(posting).rate + LOOKED_FOR)
+            system.wait_until_even()
     beside = {
-        "rate": round(rate),
+        "rate": rates,
+        "maximum": maximum.rate,
         "ms": {kind: outcomes[-1].summary(kind) for kind in ("post", "visible", "listed")},
         "failed": sum(outcome.failed for outcome in outcomes),
         "generator_cpu": outcomes[-1].generator_cpu,
+        "cpu": shares,
     }
-    what = "post to visible through another process, at half the maximum write rate"
+    what = f"post to visible through another process, at {statistics.median(rates):.0f} posts/s, half of the maximum"
     return [
         _against_post("visible_p50", f"{what}: p50", outcomes, "visible", 50, 2.0, beside),
         _against_post("visible_p99", f"{what}: p99", outcomes, "visible", 99, 3.0, beside),
@@ -73,13 +90,13 @@ def reading_under_writes(context: Context) -> list[Figure]:
     fed: list[float] = []
     shares: dict[str, float] = {}
     with system.measured(system.reader), system.paused(system.owner):
-        wrk.warm_up(reader.url, requests, seconds=scale.warm_up_seconds, connections=scale.connections)
+        wrk.warm_up(reader.url, requests, seconds=scale.warm_up_seconds, connections=MANY_CONNECTIONS)
         for number in range(1, scale.rounds + 1):
-            idle, _ = reader.run(seconds=scale.seconds, connections=scale.connections, seed=number)
+            idle, _ = reader.run(seconds=scale.seconds, connections=MANY_CONNECTIONS, seed=number)
             with _feeding(system, rate, 2 * scale.seconds + 1, fed):
-                first, _ = reader.run(seconds=scale.seconds, connections=scale.connections, seed=number)
+                first, _ = reader.run(seconds=scale.seconds, connections=MANY_CONNECTIONS, seed=number)
                 lag_before = _lag_seconds(system)
-                busy, shares = reader.run(seconds=max(1, scale.seconds - 1), connections=scale.connections, seed=number)
+                busy, shares = reader.run(seconds=max(1, scale.seconds - 1), connections=MANY_CONNECTIONS, seed=number)
                 lags.append(_lag_seconds(system) - lag_before)
             rounds.append(((first.rate + busy.rate) / 2, idle.rate))
     system.wait_until_even()
@@ -117,7 +134,7 @@ def _against_post(
 
 
 def _posts(system: BenchSystem) -> Iterator[Request]:
-    """Posts of many users, some of them looked for."""
+    """Posts of many users, each looked for."""
     tokens = system.tokens().read_text().split()
     authors = [system.society.user_id(system.society.users - 1 - number) for number in range(len(tokens))]
     url = system.writer.url
@@ -125,8 +142,8 @@ def _posts(system: BenchSystem) -> Iterator[Request]:
         author = number % len(tokens)
         body = b'{"content": "a tweet of about eighty characters, as most are, with a number: %d"}' % number
         message = openloop.post(url, "/tweets", body, tokens[author])
-        look = (_by_id, _on_list(authors[author]))[number % LOOKED_FOR] if number % LOOKED_FOR < 2 else None
-        yield Request("post", url, message, then=None if look is None else _looking(look, system.reader.url))
+        look = (_by_id, _on_list(authors[author]))[number % 2]
+        yield Request("post", url, message, then=_looking(look, system.reader.url))
 
 
 def _looking(look: Look, url: str) -> openloop.Answered:

@@ -24,7 +24,8 @@ TIMEOUT_SECONDS: Final = 10
 class Requests:
     """What to ask for: ``prefix``, one of ``count`` ids from ``first`` on in equal steps, if there is one, ``suffix``.
 
-    ``tokens`` is a file of bearer tokens, a line each; ``%d`` in the ``body`` becomes a number.
+    ``tokens`` is a file of bearer tokens, a line each; ``%d`` in the ``body`` becomes a number. Each connection
+    waits for about ``pause_ms`` before each request.
     """
 
     prefix: str
@@ -35,6 +36,7 @@ class Requests:
     method: str = "GET"
     tokens: Path | None = None
     body: str = ""
+    pause_ms: int = 0
 
     def path(self, number: int) -> str:
         """The path with the id of this number, from 0."""
@@ -48,6 +50,7 @@ class Requests:
             "step": self.step,
             "count": 0 if self.first is None else self.count,
             "seed": seed,
+            "pause": self.pause_ms,
         }
         texts = {"method": self.method, "prefix": self.prefix, "suffix": self.suffix, "body": self.body}
         return [f"{key}={value}" for key, value in {**ids, **texts, "tokens": self.tokens or ""}.items()]

@@ -4,6 +4,7 @@
 --   seed                     another one gives other ids
 --   tokens                   a file of bearer tokens, one a line, each as likely ('' for none)
 --   body                     a JSON body, in which %d becomes a number ('' for none)
+--   pause                    about how many ms a connection waits before each request (0: it does not)
 local options, tokens = {}, {}
 
 function init(arguments)
@@ -11,10 +12,13 @@ function init(arguments)
     local key, value = argument:match('^(%w+)=(.*)$')
     options[key] = value
   end
-  for _, key in ipairs({'first', 'step', 'count', 'seed'}) do options[key] = tonumber(options[key]) end
+  for _, key in ipairs({'first', 'step', 'count', 'seed', 'pause'}) do options[key] = tonumber(options[key]) end
   math.randomseed(options.seed)
   if options.tokens ~= '' then
     for line in io.lines(options.tokens) do tokens[#tokens + 1] = 'Authorization: Bearer ' .. line .. '\r\n' end
+  end
+  if options.pause > 0 then
+    delay = function() return math.random(0, 2 * options.pause) end -- wrk asks only where there is such a function
   end
   options.head = ' HTTP/1.1\r\nHost: bench\r\n'
 end

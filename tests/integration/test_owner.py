@@ -79,6 +79,17 @@ def test_log_is_started_followed_and_archived(tmp_path: Path, redis_server: Redi
     assert table_hashes(database_path(tmp_path)) == rebuilt_hashes(archived(tmp_path), tmp_path / "rebuilt.db")
 
 
+def test_owner_lets_entries_gather_and_leaves_at_once(tmp_path: Path, redis_server: RedisServer, log: EventLog) -> None:
+    """After a small batch it waits for more to come together; who stops it waits for nothing."""
+    with following(tmp_path, redis_server.url, gather_seconds=600) as owner:
+        eventually(lambda: owner.owner.position == log.head() > 0, describe=owner.owner.readiness)
+        beginning = owner.owner.position
+        (ann,) = append(log, user("ann"))
+    assert owner.owner.position == beginning
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_applied(ann)
+
+
 def test_second_owner_of_a_volume_is_refused(tmp_path: Path) -> None:
     """The lock names its holder, and is free again when that one has left."""
     with closing(open_volume(tmp_path)), pytest.raises(StorageUnfit, match=r"already has an owner \(pid \d+ on .+\)"):
