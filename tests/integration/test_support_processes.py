@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from tests.support.process import REPOSITORY, Program
 from tests.support.redis_server import RedisServer
+from tests.support.skewed_clock import SkewedClock, build_clock_library
 from tests.support.wait import eventually
+
+YEAR_SECONDS = 365 * 86400.0
 
 
 def is_alive(pid: int) -> bool:
@@ -87,3 +91,31 @@ def test_a_program_that_does_not_end_in_time_fails_with_its_log(tmp_path: Path) 
         program.terminate(timeout_seconds=0.2)
     program.close()
     assert program.wait() == -signal.SIGKILL
+
+
+def test_a_program_sees_a_wall_clock_of_its_own(tmp_path: Path) -> None:
+    """A step is seen at once by a server that runs, and by what is started after it; elapsed time is as ever."""
+    library = build_clock_library(tmp_path)
+    if library is None:
+        pytest.skip("needs Linux and a C compiler")
+    clock = SkewedClock(library, tmp_path / "skew")
+    redis = RedisServer(tmp_path / "redis")
+    redis.environment.update(clock.environment)
+    redis.start()
+    with redis.client() as client:
+        for skew in (0.0, -YEAR_SECONDS, YEAR_SECONDS + 0.5):
+            clock.seconds = skew
+            seconds, microseconds = client.time()
+            assert seconds + microseconds / 1e6 == pytest.approx(time.time() + skew, abs=60)
+            shown = subprocess.run(
+                [sys.executable, "-c", "import time; print(time.time(), time.time_ns() / 1e9, time.monotonic())"],
+                env=dict(clock.environment),
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            wall, wall_again, elapsed = map(float, shown.stdout.split())
+            assert wall == pytest.approx(time.time() + skew, abs=60)
+            assert wall_again == pytest.approx(time.time() + skew, abs=60)
+            assert elapsed == pytest.approx(time.monotonic(), abs=60)
+    redis.close()

@@ -13,6 +13,7 @@ from typing import Final
 from services.common.auth import add_key
 from tests.support.faulty_network import FaultyNetwork
 from tests.support.process import Program, ServiceProcess
+from tests.support.skewed_clock import SkewedClock, build_clock_library
 from tests.support.system import System
 from tests.support.wait import PATIENCE_SECONDS
 
@@ -26,9 +27,10 @@ START_SECONDS: Final = 120.0
 
 @dataclass
 class Part:
-    """One process. Whoever does something to it holds ``lock``."""
+    """One process. Whoever does something to it holds ``lock``. ``clock`` is its own, where that can be."""
 
     program: Program
+    clock: SkewedClock | None = None
     starts: int = 1
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -70,12 +72,11 @@ class Arena:
     system: System
     append_network: FaultyNetwork
     snapshot_network: FaultyNetwork
+    clocks: Mapping[str, SkewedClock]
     parts: dict[str, Part] = field(init=False)
 
     def __post_init__(self) -> None:
-        system = self.system
-        programs: list[Program] = [system.redis, system.owner, *system.readers, *system.writers]
-        self.parts = {program.name: Part(program) for program in programs}
+        self.parts = {program.name: Part(program, self.clocks.get(program.name)) for program in programs(self.system)}
 
     @property
     def readers(self) -> list[Part]:
@@ -86,6 +87,11 @@ class Arena:
     def writers(self) -> list[Part]:
         """The write services."""
         return [self.parts[program.name] for program in self.system.writers]
+
+
+def programs(system: System) -> list[Program]:
+    """All processes of a system, Redis first."""
+    return [system.redis, system.owner, *system.readers, *system.writers]
 
 
 @asynccontextmanager
@@ -117,6 +123,20 @@ async def arena(
         system.writers[-1].environment["REDIS_URL"] = append_network.url
         system.readers[-1].environment["OWNER_URL"] = snapshot_network.url.replace("redis://", "http://")
         prepare(system)
+        clocks = _with_clocks(system)
         opened.enter_context(closing(system))
         await asyncio.to_thread(system.__enter__)
-        yield Arena(system, append_network, snapshot_network)
+        yield Arena(system, append_network, snapshot_network, clocks)
+
+
+def _with_clocks(system: System) -> Mapping[str, SkewedClock]:
+    """Give each program a clock of its own, by its name; none where that cannot be."""
+    library = build_clock_library(system.directory)
+    if library is None:
+        return {}
+    clocks: dict[str, SkewedClock] = {}
+    for program in programs(system):
+        clock = SkewedClock(library, system.directory / f"{program.name}.skew")
+        program.environment.update(clock.environment)
+        clocks[program.name] = clock
+    return clocks

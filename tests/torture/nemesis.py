@@ -8,6 +8,8 @@
 ``lose``    append calls of a writer get lost: the request, or the answer, or its connection goes mute
 ``corrupt`` a reader starts anew, and the snapshot that it is sent has a flipped bit on the way
 ``disk``    no file of a process can grow (RLIMIT_FSIZE: EFBIG, where a full disk gives ENOSPC) for some seconds
+``clock``   the wall clock of a process is set some seconds ahead or back, and stays so; that of Redis also a year,
+            for some seconds
 ==========  =======================================================================================================
 """
 
@@ -39,8 +41,24 @@ PATIENCE_SECONDS: Final = 600.0
 """How long a part may take to serve again: the machine may be busy with something else altogether."""
 HEADROOM_BYTES: Final = 2**18
 """So much a process without disk may still write to the file that takes its log."""
+SKEW_SECONDS_MAX: Final = 20.0
+"""Two clocks differ by less than the minute in which a reader takes a position for one that it has yet to see."""
+LEAP_SECONDS: Final = 365 * 86400.0
+LEAPING_SECONDS_MAX: Final = 3.0
+LEAPS: Final = 0.4
+"""The share of times in which Redis's clock is set that it leaps first."""
 
-WEIGHTS: Final = {"kill": 12, "kill_all": 1, "pause": 4, "restart": 2, "cut": 2, "lose": 3, "corrupt": 1, "disk": 2}
+WEIGHTS: Final = {
+    "kill": 12,
+    "kill_all": 1,
+    "pause": 4,
+    "restart": 2,
+    "cut": 2,
+    "lose": 3,
+    "corrupt": 1,
+    "disk": 2,
+    "clock": 3,
+}
 REDIS_WEIGHT: Final = 4
 """It is struck so much more often than another part: all that is acknowledged rests on it alone for a moment."""
 
@@ -70,6 +88,7 @@ class Nemesis:
             "lose": self._lose,
             "corrupt": self._corrupt,
             "disk": self._fill_disk,
+            "clock": self._set_clock,
         }
         while not self._world.is_over:
             if (time.monotonic() - self._began) % ROUND_SECONDS > STORM_SECONDS:
@@ -83,6 +102,8 @@ class Nemesis:
         """Wait until every part runs and serves."""
         for part in self._arena.parts.values():
             async with part.lock:
+                if part.clock is not None:
+                    part.clock.seconds = 0
                 await self._revive(part)
                 await asyncio.to_thread(part.wait_ready, PATIENCE_SECONDS)
 
@@ -197,6 +218,20 @@ class Nemesis:
             elif part is self._arena.parts["redis"]:
                 await asyncio.to_thread(part.start)  # with `always` it ends rather than acknowledge what it cannot keep
             await self._recover("disk", part, began)
+
+    async def _set_clock(self, chance: Random) -> None:
+        part = self._part(chance)
+        if part.clock is None:
+            return
+        async with part.lock:
+            await self._revive(part)
+            began = time.monotonic()
+            skew = chance.uniform(-SKEW_SECONDS_MAX, SKEW_SECONDS_MAX)
+            if part is self._arena.parts["redis"] and chance.random() < LEAPS:
+                part.clock.seconds = chance.choice([-LEAP_SECONDS, LEAP_SECONDS])
+                await asyncio.sleep(chance.uniform(0.1, LEAPING_SECONDS_MAX))
+            part.clock.seconds = skew
+            await self._recover("clock", part, began, detail=f"{skew:+.3f} s")
 
     async def _recover(self, kind: str, part: Part, began: float, detail: str = "") -> None:
         """Note a fault when the part serves again: Redis when a write is acknowledged, a service when it is ready."""

@@ -57,6 +57,8 @@ def _options() -> argparse.Namespace:
 
 async def _run(options: argparse.Namespace, directory: Path, path: Path) -> None:
     async with arena(directory, readers=options.readers, writers=options.writers) as ground:
+        if not ground.clocks:
+            _say("no clock is set: that needs Linux and a C compiler (cc)")
         with HistoryFile(path) as history:
             history.add(Run(options.seed, options.seconds, _command(options)))
             await _torture(options, ground, history)
