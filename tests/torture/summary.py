@@ -60,7 +60,8 @@ def _faults(faults: Sequence[Fault], seconds: float) -> Iterator[Row]:
     yield "other faults", f"{len(faults) - kills:,}"
     spans: dict[tuple[str, str], list[float]] = defaultdict(list)
     for fault in faults:
-        spans[fault.kind, fault.victim.split("-")[0]].append(fault.ended - fault.began)
+        if fault.recovered:
+            spans[fault.kind, fault.victim.split("-")[0]].append(fault.ended - fault.began)
     for (kind, victim), each in sorted(spans.items()):
         low, high = percentile(each, 0.5), percentile(each, 0.99)
         yield f"{victim} serves again after {kind}", f"p50 {low:.2f} s, p99 {high:.2f} s ({len(each):,} times)"
