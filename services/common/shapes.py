@@ -5,10 +5,16 @@ Beside the views and not among them: the write service answers in these shapes, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Generic, NamedTuple, Self, TypeVar
+from dataclasses import dataclass, make_dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Self, TypeVar, get_type_hints
+
+import msgspec
 
 from services.common.ids import BEGINNING, POSITION_MAX
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -17,8 +23,18 @@ EXISTENCE_IDS_MAX: Final = 128
 """As many tweets, and as many users, can be asked about in one question whether they exist."""
 
 
-@dataclass(slots=True)
-class UserView:
+class View(msgspec.Struct, gc=False):
+    """What goes over the wire: made and encoded in half the time that a dataclass takes; it is in no cycle."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        """For OpenAPI, which does not know structs: as a dataclass of these fields."""
+        types = get_type_hints(cls)
+        fields = [(name, types[name]) for name in cls.__struct_fields__]
+        return handler(make_dataclass(cls.__name__, fields, namespace={"__doc__": cls.__doc__}))
+
+
+class UserView(View):
     """An account as everybody may see it. ``created_at`` is RFC 3339 in UTC."""
 
     id: int
@@ -28,7 +44,6 @@ class UserView:
     following_count: int
 
 
-@dataclass(slots=True)
 class ProfileView(UserView):
     """An account on a page of its own: ``name`` and ``bio`` are what its holder says, empty for nothing."""
 
@@ -36,8 +51,7 @@ class ProfileView(UserView):
     bio: str
 
 
-@dataclass(slots=True)
-class TweetView:
+class TweetView(View):
     """A tweet with its counters and its author. What it replies to or quotes may have been deleted since."""
 
     id: int
@@ -52,7 +66,6 @@ class TweetView:
     quote_of_id: int | None
 
 
-@dataclass(slots=True)
 class HomeTweetView(TweetView):
     """A tweet as it appears on a home timeline; ``retweeted_by`` is who brought it there, None for its author."""
 

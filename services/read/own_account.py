@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
@@ -12,7 +12,6 @@ from services.common.views import ProfileView
 from services.read.encoded import PRIVATE, Encoded
 
 
-@dataclass(slots=True)
 class OwnAccountView(ProfileView):
     """An account as its holder sees it."""
 

@@ -227,10 +227,10 @@ def test_answers_have_the_declared_fields_in_their_order(client: Client) -> None
     ada = client.user()
     tweet = client.tweet(ada)
     found = client.get(f"/tweets/{tweet}").json()
-    assert list(found) == list(TweetView.__dataclass_fields__)
-    assert list(found["user"]) == list(UserView.__dataclass_fields__)
-    assert list(client.get(f"/users/{ada}").json()) == list(ProfileView.__dataclass_fields__)
-    assert list(client.get(f"/users/{ada}/home").json()[0]) == list(HomeTweetView.__dataclass_fields__)
+    assert list(found) == list(TweetView.__struct_fields__)
+    assert list(found["user"]) == list(UserView.__struct_fields__)
+    assert list(client.get(f"/users/{ada}").json()) == list(ProfileView.__struct_fields__)
+    assert list(client.get(f"/users/{ada}/home").json()[0]) == list(HomeTweetView.__struct_fields__)
 
 
 def test_a_user_is_found_by_name_in_any_case_as_soon_as_she_exists(client: Client) -> None:
