@@ -10,8 +10,10 @@ goes on.
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Final
 
 import httpx
@@ -50,7 +52,8 @@ def likes(context: Context, of_tweets: int) -> Requests:
 def post(context: Context) -> list[Figure]:
     """Tweets of many authors over 64 connections."""
     what = "`POST /tweets` durable, 64 connections, auth and validation on"
-    return [_against_bare(context, "post", what, tweets(context), at_least(0.65))]
+    ours = _against_bare(context, "post", what, tweets(context), at_least(0.65))
+    return [ours, _log_alone(context, ours, "log_of_posts")]
 
 
 def like(context: Context) -> list[Figure]:
@@ -59,8 +62,10 @@ def like(context: Context) -> list[Figure]:
     known, all_tweets = min(LIKED, society.tweets), society.tweets
     what = f"`POST /tweets/{{id}}/like`, of {known:,} tweets"
     any_what = f"the same, of any of {all_tweets:,} tweets"
+    ours = _against_bare(context, "like", what, likes(context, known), at_least(0.65))
     return [
-        _against_bare(context, "like", what, likes(context, known), at_least(0.65)),
+        ours,
+        _log_alone(context, ours, "log_of_likes", society.tweet_id(0)),
         _against_bare(context, "like_uniform", any_what, likes(context, all_tweets), None, are_known=False),
     ]
 
@@ -90,12 +95,29 @@ def post_alone(context: Context) -> list[Figure]:
     ]
 
 
+def _log_alone(context: Context, served: Figure, name: str, liked_id: int = 0) -> Figure:
+    """What the log takes of the same with no server in between and no generator beside it: the most there can be."""
+    system, scale = context.system, context.scale.few
+    told = {"LIKED_ID": str(liked_id), "SECONDS": str(scale.seconds), "ITEMS": str(scale.connections // 2)}
+    with system.paused(system.owner, system.reader):
+        rates = [_baseline(context, "log_alone", told) for _ in range(scale.rounds)]
+    system.wait_until_even()
+    bare_rate = statistics.median(theirs for _, theirs in served.rounds)
+    what = "the same items straight into the log, without a server: the most there can be"
+    return ratio_figure(name, what, served.baseline, [(rate, bare_rate) for rate in rates])
+
+
 def _append_ms(context: Context, calls: int) -> float:
+    return _baseline(context, "evalsha", {"CALLS": str(calls)})
+
+
+def _baseline(context: Context, module: str, told: Mapping[str, str]) -> float:
+    """The figure that a module of baselines prints, which has the server's core meanwhile."""
     system = context.system
-    told = {"REDIS_URL": system.redis.url, "USER_ID": str(system.society.user_id(0)), "CALLS": str(calls)}
+    about = {"REDIS_URL": system.redis.url, "USER_ID": str(system.society.user_id(0))}
     answered = subprocess.run(
-        ["taskset", "-c", str(SERVER_CORE), sys.executable, "-m", "bench.baselines.evalsha"],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **told},
+        ["taskset", "-c", str(SERVER_CORE), sys.executable, "-m", f"bench.baselines.{module}"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **about, **told},
         capture_output=True,
         text=True,
         check=True,
