@@ -36,7 +36,17 @@ def test_scenarios_run_from_start_to_end(tmp_path: Path) -> None:
     )
     found = command.run(scenarios, TINY)
     assert found.failures == {}
-    names = {"wrk_cpu", "tweet_hot", "post", "log_of_posts", "owner_backlog", "visible_p50", "home", "home_first", "home_p99"}
+    names = {
+        "wrk_cpu",
+        "tweet_hot",
+        "post",
+        "log_of_posts",
+        "owner_backlog",
+        "visible_p50",
+        "home",
+        "home_first",
+        "home_p99",
+    }
     assert {figure.name for figure in found.figures} >= names
     assert all(figure.value > 0 for figure in found.figures if figure.unit == "ratio")
     kept = tmp_path / "results.json"
