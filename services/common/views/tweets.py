@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import bindparam, literal_column, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import bindparam, desc, literal_column, select, union_all
 from sqlmodel import col
 
-from services.common.ids import created_at
+from services.common.ids import BEGINNING, POSITION_MAX, created_at
 from services.common.models import NOT_DELETED, Applied, Tweet, User
 from services.common.shapes import Answer, Page, TweetView, UserView, Window
 from services.common.views.reader import ROWS_MAX, Reader, Row, Statement, id_parameters
@@ -19,7 +18,6 @@ from services.common.views.users import USER_COLUMNS, user_view
 _TWEET_COLUMNS: Final[tuple[Any, ...]] = (
     col(Tweet.id),
     col(Tweet.content),
-    col(Tweet.user_id),
     col(Tweet.position).label("tweet_position"),
     col(Tweet.likes),
     col(Tweet.retweets),
@@ -28,7 +26,6 @@ _TWEET_COLUMNS: Final[tuple[Any, ...]] = (
     col(Tweet.quote_of_id),
 )
 _COLUMNS_OF_TWEET: Final = len(_TWEET_COLUMNS)
-_COLUMNS_OF_USER: Final = len(USER_COLUMNS)
 
 _TWEET_BY_ID = (
     select(col(Applied.position), *_TWEET_COLUMNS, *USER_COLUMNS)
@@ -36,35 +33,39 @@ _TWEET_BY_ID = (
     .outerjoin(Tweet, (col(Tweet.id) == bindparam("tweet_id")) & NOT_DELETED)
     .outerjoin(User, col(User.id) == col(Tweet.user_id))
 )
-_LISTED = aliased(Tweet)
-_NEWEST_LISTED = (
-    select(col(_LISTED.id))
-    .where(
-        col(_LISTED.deleted).is_(False),
-        col(_LISTED.user_id) == bindparam("author_id"),
-        col(_LISTED.id) < bindparam("max_id"),
-        col(_LISTED.id) > bindparam("since_id"),
+_OF_AUTHOR = (
+    NOT_DELETED,
+    col(Tweet.user_id) == bindparam("author_id"),
+    col(Tweet.id) < bindparam("max_id"),
+    col(Tweet.id) > bindparam("since_id"),
+)
+# The author once, above all tweets, with the position; then her tweets. One statement, so it needs no transaction.
+_AUTHOR_AND_TWEETS = (
+    union_all(
+        select(
+            literal_column(str(POSITION_MAX + 1)).label("at"),
+            col(User.username),
+            col(User.position),
+            col(User.followers_count),
+            col(User.following_count),
+            col(User.id),
+            col(Applied.position),
+            literal_column("NULL"),
+        )
+        .select_from(Applied)
+        .outerjoin(User, col(User.id) == bindparam("author_id"))
+        .where(col(Applied.id) == 1),
+        select(col(Tweet.id).label("at"), *_TWEET_COLUMNS[1:]).where(*_OF_AUTHOR),
     )
-    .order_by(col(_LISTED.id).desc())
+    .order_by(desc("at"))
+    .limit(ROWS_MAX)
+)
+_NEWEST_AFTER_SKIPPED = (
+    select(col(Tweet.id))
+    .where(*_OF_AUTHOR)
+    .order_by(col(Tweet.id).desc())
     .limit(literal_column("1"))
     .offset(bindparam("rows_skipped"))
-    .scalar_subquery()
-)
-# One statement, so there is no transaction around it; and as nothing is skipped in it, there is always a row.
-_TWEETS_BY_AUTHOR = (
-    select(col(Applied.position), *_TWEET_COLUMNS, *USER_COLUMNS)
-    .select_from(Applied)
-    .outerjoin(User, col(User.id) == bindparam("author_id"))
-    .outerjoin(
-        Tweet,
-        NOT_DELETED
-        & (col(Tweet.user_id) == bindparam("author_id"))
-        & (col(Tweet.id) <= _NEWEST_LISTED)
-        & (col(Tweet.id) > bindparam("since_id")),
-    )
-    .where(col(Applied.id) == 1)
-    .order_by(col(Tweet.id).desc())
-    .limit(ROWS_MAX)
 )
 _REPLIES = (
     select(*_TWEET_COLUMNS, *USER_COLUMNS)
@@ -103,13 +104,26 @@ def tweets(reader: Reader, tweet_ids: Sequence[int]) -> dict[int, TweetView]:
 
 def tweets_by_author(reader: Reader, author_id: int, window: Window, offset: int = 0) -> Answer[Page[TweetView] | None]:
     """A user's tweets, newest first, ``offset`` of the window's skipped; None if there is no such user."""
-    rows = reader.rows(_TWEETS_BY_AUTHOR, author_id=author_id, rows_skipped=offset, **window.parameters())
-    position, of_author = rows[0][0], rows[0][-_COLUMNS_OF_USER:]
-    if of_author[0] is None:
+    if not offset:
+        return _tweets_by_author(reader, author_id, window)
+    _, max_id, since_id = window
+    with reader.transaction():
+        newest = reader.rows(
+            _NEWEST_AFTER_SKIPPED, author_id=author_id, max_id=max_id, since_id=since_id, rows_skipped=offset
+        )
+        max_id = newest[0][0] + 1 if newest else BEGINNING
+        return _tweets_by_author(reader, author_id, window._replace(max_id=max_id))
+
+
+def _tweets_by_author(reader: Reader, author_id: int, window: Window) -> Answer[Page[TweetView] | None]:
+    limit, max_id, since_id = window
+    (_, *of_author, found_id, position, _), *rows = reader.rows(
+        _AUTHOR_AND_TWEETS, author_id=author_id, max_id=max_id, since_id=since_id, rows_max=limit + 2
+    )
+    if found_id is None:
         return Answer(position, None)
-    author = user_view(of_author)
-    tweets = [(row[1], _tweet_view(row[1:-_COLUMNS_OF_USER], author)) for row in rows if row[1] is not None]
-    return Answer(position, Page.of(tweets, window.limit))
+    author = user_view((found_id, *of_author))
+    return Answer(position, Page.of([(row[0], _tweet_view(row, author)) for row in rows], limit))
 
 
 def replies(reader: Reader, tweet_id: int, window: Window) -> Answer[Page[TweetView] | None]:
@@ -126,12 +140,12 @@ def _tweet_and_author(row: Row) -> TweetView:
 
 
 def _tweet_view(row: Row, author: UserView) -> TweetView:
-    tweet_id, content, user_id, position, likes, retweets, reply_count, in_reply_to_id, quote_of_id = row
+    tweet_id, content, position, likes, retweets, reply_count, in_reply_to_id, quote_of_id = row
     # By place: by name it would take twice as long, and this is done for every tweet of every list.
     return TweetView(
         tweet_id,
         content,
-        user_id,
+        author.id,
         created_at(position),
         likes,
         retweets,
