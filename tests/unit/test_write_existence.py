@@ -119,6 +119,23 @@ async def test_concurrent_questions_about_one_id_are_one_question() -> None:
     assert len(find.questions) == 1
 
 
+async def test_a_tweet_that_is_known_is_no_user() -> None:
+    """Each is known, forgotten and asked about by itself, also where both have the same id."""
+    find = FakeFind(Finding(Verdict.EXISTS))
+    existence = existence_of(find)
+    for kind, other in ((Kind.TWEET, Kind.USER), (Kind.USER, Kind.TWEET)):
+        existence.remember(kind, 5)
+        assert existence.knows(kind, 5)
+        assert not existence.knows(other, 5)
+        existence.forget(other, 5)
+        assert existence.knows(kind, 5)
+        existence.forget(kind, 5)
+        assert not existence.knows(kind, 5)
+        existence.remember(kind, 5)
+        existence.forget_all()
+        assert not existence.knows(kind, 5)
+
+
 async def test_what_is_known_is_bounded_and_forgets_the_least_used() -> None:
     """Memory has a limit; forgetting costs a question."""
     find = FakeFind(Finding(Verdict.EXISTS))
