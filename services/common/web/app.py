@@ -12,7 +12,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common import telemetry
 from services.common.web import cors, health, problems
-from services.common.web.hot import AnswerNow, Begin, Body, Completed, Header, HotRoutes, RequestHeaders, Respond
+from services.common.web.client_address import Client
+from services.common.web.hot import (
+    AnswerNow,
+    Begin,
+    Body,
+    Completed,
+    Header,
+    HotRoutes,
+    HotWrite,
+    RequestHeaders,
+    Respond,
+)
+from services.common.web.known_heads import KnownHeads
 from services.common.web.lifecycle import Lifecycle, terminate_self
 from services.common.web.limits import RequestLimits
 from services.common.web.metrics import HttpMetrics
@@ -81,20 +93,25 @@ def create_app(
     if cors_origins:  # around all the rest: a page may read refusals, too
         app.entry = cors.around(requests, cors_origins, position=position, metrics=metrics)
     app.answer_now = cors.unless_page(requests.answer_now) if cors_origins else requests.answer_now
-    app.answer_again = requests.answer_again  # only what answer_now has answered
     app.begin = cors.unless_page(requests.begin) if cors_origins else requests.begin
+    # With headers of what answer_now or begin have served before:
+    app.answer_known, app.write_of, app.begin_known = requests.answer_known, requests.write_of, requests.begin_known
+    app.known_heads = KnownHeads()
     problems.install(app, operational_errors)
     health.install(app, service, readiness, lifecycle)
     return app
 
 
 class Application(FastAPI):
-    """An app that serves hot requests by itself: ``answer_now``, ``answer_again``, ``begin`` are for a server."""
+    """An app that serves hot requests by itself: what it has beside the framework's is for a server."""
 
     entry: ASGIApp
     answer_now: Callable[[Scope], Completed | None]
-    answer_again: Callable[[bytes, Scope, RequestHeaders], Completed | None]
     begin: Callable[[Scope, Body, Respond], bool | None]
+    known_heads: KnownHeads
+    answer_known: Callable[[bytes, Client | None, RequestHeaders], Completed | None]
+    write_of: Callable[[bytes], HotWrite | None]
+    begin_known: Callable[[HotWrite, Client | None, RequestHeaders, Body, Scope, Respond], bool]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Begin with our own middleware: what the framework puts around it has nothing to do, and takes its time."""

@@ -8,6 +8,9 @@ from typing import Final
 
 from starlette.types import Scope
 
+Client = tuple[str, int]
+"""Address and port, as the server names who has sent a request."""
+
 NETWORK_BITS_V6: Final = 64
 """One customer has a whole network of this size; its addresses are as good as one."""
 _REMEMBERED_MAX: Final = 4096
@@ -19,7 +22,11 @@ def client_address(scope: Scope) -> str:
     The server has put it into the scope: the peer of the connection, or behind one of TRUSTED_PROXIES the rightmost
     address of X-Forwarded-For that is none of them.
     """
-    client = scope.get("client")
+    return address_of(scope.get("client"))
+
+
+def address_of(client: Client | None) -> str:
+    """The same, of a client as the server names it."""
     return "" if client is None else _canonical(client[0])
 
 

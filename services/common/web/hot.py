@@ -63,6 +63,10 @@ class HotRoute(Generic[A]):
     answer: A
 
 
+HotWrite = tuple[HotRoute[Begin], int]
+"""What a request for a hot write asks for: the route, and the id in its path."""
+
+
 class HotRoutes(Generic[A]):
     """Finds the hot route of a request by the parts of its path around the id."""
 
@@ -71,6 +75,9 @@ class HotRoutes(Generic[A]):
         self._routes = {_around_id(route.path.split("/")): route for route in routes}
         self._line = re.compile(_LINE % method.encode())
         self._around_ids = {_ends_around_id(route.path): route for route in routes}
+        self._lines_without_id = {
+            f"{method} {route.path} HTTP/1.1\r\n".encode(): (route, 0, b"") for route in routes if "{" not in route.path
+        }
 
     def find(self, scope: Scope) -> tuple[HotRoute[A], int] | None:
         """The hot route, and the id in its path or 0; None where there is none, or the id is no plain number."""
@@ -85,6 +92,9 @@ class HotRoutes(Generic[A]):
 
     def find_in(self, line: bytes) -> tuple[HotRoute[A], int, bytes] | None:
         """The same and the query string, from the first line of a request as it came; None also for odd lines."""
+        without_id = self._lines_without_id.get(line)
+        if without_id is not None:
+            return without_id
         matched = self._line.fullmatch(line)
         if matched is None:
             return None

@@ -14,7 +14,7 @@ from starlette.types import Scope
 from services.common.errors import ClientError
 from services.common.limits import Admission, Leases, Limit, Limiter, LimitMetrics
 from services.common.settings import PublicSettings, split_list
-from services.common.web.client_address import client_address
+from services.common.web.client_address import Client, address_of
 from services.common.web.health import HEALTH_PREFIX
 
 Header = tuple[bytes, bytes]
@@ -77,7 +77,8 @@ class RequestLimits:
         """Count a request, and return what its answer says of that. Raises RateLimited."""
         if scope["path"].startswith(HEALTH_PREFIX):
             return []
-        limiter, subject = self._limiter_of(scope, headers)
+        is_sign_in = self._sign_ins is not None and (scope["method"], scope["path"]) in SIGN_INS
+        limiter, subject = self._limiter_of(scope.get("client"), headers, is_sign_in=is_sign_in)
         if limiter is None:
             return []
         admission = await limiter.admit(subject)
@@ -86,25 +87,28 @@ class RequestLimits:
             raise RateLimited(fields, admission.reset_seconds)
         return fields
 
-    def check_now(self, scope: Scope, headers: Mapping[bytes, bytes]) -> bytes | None:
-        """The same, as lines, for a request that may pass by what is known here; None for others, not counted."""
-        limiter, subject = self._limiter_of(scope, headers)
+    def check_now(self, client: Client | None, headers: Mapping[bytes, bytes]) -> bytes | None:
+        """The same, as lines, for a request that may pass by what is known here; None for others, not counted.
+
+        Of hot requests, of which none signs anybody in.
+        """
+        limiter, subject = self._limiter_of(client, headers, is_sign_in=False)
         if limiter is None:
             return b""
         admitted = limiter.admit_now(subject)
         return None if admitted is None else _line_format(limiter.limit) % admitted
 
-    def _limiter_of(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[Limiter | None, str]:
-        is_sign_in = self._sign_ins is not None and (scope["method"], scope["path"]) in SIGN_INS
+    def _limiter_of(
+        self, client: Client | None, headers: Mapping[bytes, bytes], *, is_sign_in: bool
+    ) -> tuple[Limiter | None, str]:
         authorization = headers.get(b"authorization")
         if self._accounts is not None and authorization is not None and not is_sign_in:
             user_id = self._account(authorization.decode("latin-1"))
             if user_id is not None:
                 return self._accounts, str(user_id)
-        client = scope.get("client")
         if client is not None and self._is_own(client[0]):
             return None, ""
-        return self._sign_ins if is_sign_in else self._addresses, client_address(scope)
+        return self._sign_ins if is_sign_in else self._addresses, address_of(client)
 
     def _limiter(self, name: str, quota: int, window_seconds: int = WINDOW_SECONDS) -> Limiter | None:
         return Limiter(Limit(name, quota, window_seconds), self._leases.take, self._now) if quota else None

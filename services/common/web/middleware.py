@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.common.errors import ClientError, InvariantError, OperationalError, Overloaded
 from services.common.telemetry import request_id_var
 from services.common.web.body import BODY_BYTES_MAX, BodyTooLarge, ClientGone, linger, replay, take_body
+from services.common.web.client_address import Client
 from services.common.web.health import HEALTH_PREFIX
 from services.common.web.hot import (
     Answered,
@@ -31,6 +32,7 @@ from services.common.web.hot import (
     Header,
     HotRoute,
     HotRoutes,
+    HotWrite,
     RequestHeaders,
     Respond,
     WholeAnswer,
@@ -131,8 +133,8 @@ class RequestMiddleware:
         answer = _answer_of(route, scope["query_string"], headers, item_id)
         return None if answer is None else self._completed(route, answer, headers, limit_lines, started_at)
 
-    def answer_again(self, line: bytes, scope: Scope, headers: RequestHeaders) -> Completed | None:
-        """The same for a request of which only the first line differs from one that ``answer_now`` has answered.
+    def answer_known(self, line: bytes, client: Client | None, headers: RequestHeaders) -> Completed | None:
+        """The same for a request with this first line and the headers of one that ``answer_now`` has answered.
 
         Looked up before it is counted: what is left to others then is counted once, by them.
         """
@@ -142,7 +144,7 @@ class RequestMiddleware:
             return None
         route, item_id, query = found
         answer = _answer_of(route, query, headers, item_id)
-        limit_lines = b"" if answer is None or self._limits is None else self._limits.check_now(scope, headers)
+        limit_lines = b"" if answer is None or self._limits is None else self._limits.check_now(client, headers)
         if answer is None or limit_lines is None:
             return None
         return self._completed(route, answer, headers, limit_lines, started_at)
@@ -175,7 +177,45 @@ class RequestMiddleware:
         limit_lines = self._count_now(scope, headers) if headers.get(b"content-type") == _JSON else None
         if limit_lines is None:
             return False
-        route, item_id = found
+        return self._is_begun(found, scope, headers, body, started_at, respond)
+
+    def write_of(self, line: bytes) -> HotWrite | None:
+        """The hot write that a request with this first line is."""
+        found = self._hot_writes.find_in(line)
+        return None if found is None or found[2] else found[:2]
+
+    def begin_known(
+        self,
+        write: HotWrite,
+        client: Client | None,
+        headers: RequestHeaders,
+        body: Body,
+        scope: Scope,
+        respond: Respond,
+    ) -> bool:
+        """As ``begin``, with the headers of one that it has begun. What is noted of the request comes into ``scope``.
+
+        Where it is served as any other, that is for the scope that the server then makes.
+        """
+        started_at = perf_counter()
+        if self._in_flight >= self._in_flight_max or len(body) > BODY_BYTES_MAX:
+            return False
+        limit_lines = b"" if self._limits is None else self._limits.check_now(client, headers)
+        if limit_lines is None:
+            return False
+        scope[_COUNTED_KEY] = limit_lines
+        return self._is_begun(write, scope, headers, body, started_at, respond)
+
+    def _is_begun(
+        self,
+        write: HotWrite,
+        scope: Scope,
+        headers: RequestHeaders,
+        body: Body,
+        started_at: float,
+        respond: Respond,
+    ) -> bool:
+        (route, item_id), limit_lines = write, scope[_COUNTED_KEY]
 
         def finish(answered: Answered, position: int) -> None:
             self._in_flight -= 1
@@ -208,7 +248,7 @@ class RequestMiddleware:
             or _access_log.isEnabledFor(logging.DEBUG)
         ):
             return None
-        limit_lines = b"" if self._limits is None else self._limits.check_now(scope, headers)
+        limit_lines = b"" if self._limits is None else self._limits.check_now(scope.get("client"), headers)
         if limit_lines is not None:
             scope[_COUNTED_KEY] = limit_lines
         return limit_lines
@@ -283,7 +323,7 @@ class RequestMiddleware:
         scope["route"], item_id = found
         return await answer if scope["route"].answer(headers, body, item_id, finish) else None
 
-    def _hot_write_of(self, scope: Scope) -> tuple[HotRoute[Begin], int] | None:
+    def _hot_write_of(self, scope: Scope) -> HotWrite | None:
         return None if scope["query_string"] else self._hot_writes.find(scope)
 
     def _check(self, scope: Scope, headers: RequestHeaders) -> None:

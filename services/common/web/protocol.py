@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Final, cast
 
 from starlette.types import Scope
@@ -10,9 +12,9 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from services.common.web.app import Application
-from services.common.web.hot import Completed, as_sent, head_of, write_whole
+from services.common.web.hot import Completed, HotWrite, RequestHeaders, as_sent, head_of, write_whole
+from services.common.web.known_heads import KnownHeads
 from services.common.web.problems import problem_response
-from services.common.web.repeated_head import RepeatedHead, repeated_head
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 """Heads of this size are taken, those three times as large refused; in between it depends on how they arrive."""
@@ -28,22 +30,31 @@ class Protocol(HttpToolsProtocol):
     _head_bytes = 0
     _served: RequestResponseCycle | None = None
     _reading = b""
-    _repeated: RepeatedHead | None = None
-    """The head of the request before, where that is all that has come and the next one may repeat it."""
+    _is_between = False
+    """Whether the parser stands between two requests."""
+    _known_heads: KnownHeads | None = None
     _newest = b""
-    """The newest request that has repeated it."""
+    """The newest request whose head was known, until there is another one."""
     _newest_at = 0.0
+    _begun = b""
+    """A known write that is under way while the server knows nothing of it."""
+    _is_showing = False
     _held: RequestResponseCycle | None = None
     """A POST, until it is clear whether the read that brought its head brought all of its body, too."""
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's signature
+        """Begin to serve a connection."""
+        super().connection_made(transport)
+        if isinstance(self.app, Application):
+            self._known_heads = self.app.known_heads
+
     def data_received(self, data: bytes) -> None:
         """Take what has come, a head only up to a size: nothing else would bound it, nor the time its pieces take."""
-        if (repeated := self._repeated) is not None:
-            if not self.flow.write_paused and (completed := repeated.answer(data)) is not None:
-                self._newest, self._newest_at = data, self.loop.time()
-                self.transport.write(as_sent(completed, self.server_state.default_headers))
-                return
-            self._repeated, self._newest = None, b""
+        if self._begun:
+            self._show_begun()
+        elif self._is_between and self._serve_known(data):
+            return
+        self._newest = b""
         if len(data) > HEAD_BYTES_MAX:
             for start in range(0, len(data), HEAD_BYTES_MAX):
                 if not self.transport.is_closing():
@@ -53,13 +64,23 @@ class Protocol(HttpToolsProtocol):
         super().data_received(data)
         self._reading = b""
         if self._held is not None:
-            self._begin(self._held)
+            self._begin(self._held, data)
         if getattr(self.cycle, "scope", _NO_SCOPE) is self.scope:  # there is no cycle before the first request
             self._head_bytes = 0
             return
         self._head_bytes += len(data)
         if self._head_bytes > 2 * HEAD_BYTES_MAX:
             self._refuse(431, "headers_too_large", "The headers are too large")
+
+    def on_message_begin(self) -> None:
+        """Note that a request has begun."""
+        self._is_between = False
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """Note that a request has ended."""
+        super().on_message_complete()
+        self._is_between = True
 
     def awaits(self) -> object | None:
         """What the client is to do next, the same object until it has; None while it is for us or may stay idle."""
@@ -80,6 +101,9 @@ class Protocol(HttpToolsProtocol):
 
         Not where more wait behind it in the pipeline, each of which would be answered inside this call.
         """
+        if self._is_showing:
+            self._served = cycle
+            return
         if isinstance(app, Application) and not self.pipeline and not cycle.flow.write_paused:
             if self._reading and cycle.scope["method"] == "POST" and not cycle.waiting_for_100_continue:
                 self._held = self._served = cycle
@@ -88,25 +112,82 @@ class Protocol(HttpToolsProtocol):
             if completed is not None:
                 write_whole(cycle, completed)
                 if cycle.keep_alive:
-                    self._repeated = repeated_head(app, cast("Scope", cycle.scope), self._reading)
+                    app.known_heads.remember(self._reading, cast("Scope", cycle.scope), b"")
                 return
         self._served = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _begin(self, cycle: RequestResponseCycle) -> None:
+    def _begin(self, cycle: RequestResponseCycle, data: bytes) -> None:
         """Begin to serve what was held: a hot write that is whole without a task, all else as any request."""
         self._held = None
-        start_task = super()._start_asgi_task
+        app, scope = cast("Application", self.app), cast("Scope", cycle.scope)
+        if cycle.more_body or not app.begin(scope, cycle.body, partial(self._respond, cycle)):
+            self._respond(cycle, None)
+        elif cycle.keep_alive:
+            app.known_heads.remember(data, scope, cycle.body)
+
+    def _respond(self, cycle: RequestResponseCycle, completed: Completed | None) -> None:
+        """Write an answer; without one, have the request served as any other is."""
+        if completed is None:
+            super()._start_asgi_task(cycle, self.app)
+        elif not cycle.disconnected:
+            write_whole(cycle, completed)
+
+    def _serve_known(self, data: bytes) -> bool:
+        """Serve a request whose head is known; False, with nothing done, where there is none or it is not for us now.
+
+        The parser stands between two requests and would take the same bytes as it took them before. It sees nothing
+        of this one, nor does the server.
+        """
+        if self._known_heads is None or not self.cycle.response_complete or self.flow.write_paused:
+            return False
+        known = self._known_heads.find(data)
+        if known is None:
+            return False
+        line, headers, body = known
+        app = cast("Application", self.app)
+        if body is not None:
+            write = app.write_of(line)
+            if write is not None:
+                self._begin_known(write, headers, body, data)
+            return write is not None
+        completed = app.answer_known(line, self.client, headers)
+        if completed is None:
+            return False
+        self._newest, self._newest_at = data, self.loop.time()
+        self.transport.write(as_sent(completed, self.server_state.default_headers))
+        return True
+
+    def _begin_known(self, write: HotWrite, headers: RequestHeaders, body: bytes, data: bytes) -> None:
+        """Begin a hot write. Where it is not begun, or fails, the server knows of it from then on."""
+        self._begun = self._newest = data
+        self._newest_at = self.loop.time()
+        noted: Scope = {}
 
         def respond(completed: Completed | None) -> None:
-            if completed is None:
-                start_task(cycle, self.app)
-            elif not cycle.disconnected:
-                write_whole(cycle, completed)
+            if completed is not None and self._begun:
+                self._begun = b""
+                self.transport.write(as_sent(completed, self.server_state.default_headers))
+                return
+            cycle = self._show_begun()
+            cast("Scope", cycle.scope).update(noted)
+            self._respond(cycle, completed)
 
-        begin = cast("Application", self.app).begin
-        if cycle.more_body or not begin(cast("Scope", cycle.scope), cycle.body, respond):
-            start_task(cycle, self.app)
+        if not cast("Application", self.app).begin_known(write, self.client, headers, body, noted, respond):
+            respond(None)
+
+    def _show_begun(self) -> RequestResponseCycle:
+        """Have the server know of the request that is under way without it, as of one that it has not answered yet.
+
+        What comes behind it is then queued, the connection lost or closed, as with any other.
+        """
+        if self._begun:
+            data, self._begun = self._begun, b""
+            self._is_showing = True
+            super().data_received(data)
+            self._is_showing = False
+        assert self._served is not None  # noqa: S101
+        return self._served
 
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection, unless a request has come that was answered without setting the timer anew."""
@@ -118,9 +199,17 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let nobody write to it: of a pipeline uvicorn tells only the last request, not the one being served."""
+        if self._begun:
+            self._show_begun()
         if self._served is not None:
             self._served.disconnected = True
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Close the connection, once what is under way is answered."""
+        if self._begun:
+            self._show_begun()
+        super().shutdown()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Answer a Problem and close the connection. There is no request yet, so no position and no id."""
