@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, NoReturn, Self, cast
 
 from sqlalchemy import (
     BindParameter,
@@ -58,7 +58,8 @@ class Reader:
             if is_environment_fault(error):
                 raise StoreUnavailable(str(error.orig)) from error
             raise
-        self._connection: Any = self._checked_out.driver_connection
+        self._connection = cast("Any", self._checked_out.driver_connection)
+        self._cursor = self._connection.cursor()  # all rows are taken at once, so one is enough
         dialect: Any = type(engine.dialect)
         self._dialect = dialect(paramstyle=paramstyle(engine))
         self._error: type[Exception] = engine.dialect.loaded_dbapi.Error
@@ -77,7 +78,7 @@ class Reader:
             compiled = self._compiled[statement] = self._compile(statement)
         text, constants = compiled
         try:
-            found: list[Row] = self._connection.execute(
+            found: list[Row] = self._cursor.execute(
                 text, constants | parameters if constants else parameters
             ).fetchall()
         except self._error as error:
