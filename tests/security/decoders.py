@@ -122,6 +122,7 @@ def _token(token: str) -> None:
 
 def _entry(fields: dict[bytes, bytes]) -> None:
     parsed = entry.parse(b"1763818000000-3", fields)
+    assert entry.parse_pairs(b"1763818000000-3", [part for field in fields.items() for part in field]) == parsed
     assert -1 <= parsed.prev < 2**63
     assert 0 <= parsed.version < 2**63
     msgspec.msgpack.encode(parsed)
