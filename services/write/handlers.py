@@ -218,7 +218,8 @@ class Handlers:
 
     def begin_like(self, tweet_id: int, actor: Actor, finish: Finish[None]) -> None:
         """Begin to like a tweet; without a task if only the log has to be waited for."""
-        if not all(self._existence.knows(*subject) for subject in ((Kind.TWEET, tweet_id), *_unproven(actor))):
+        knows = self._existence.knows
+        if not knows(Kind.TWEET, tweet_id) or not all(knows(*subject) for subject in _unproven(actor)):
             self._begin_task(self.like(tweet_id, actor), finish)
             return
         event = TweetLiked(tweet_id=tweet_id, user_id=actor.user_id)

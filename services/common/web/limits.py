@@ -59,6 +59,8 @@ class RequestLimits:
         self._accounts = self._limiter(f"{service}-account", settings.account_requests_per_second * WINDOW_SECONDS)
         self._addresses = self._limiter(f"{service}-address", settings.address_requests_per_second * WINDOW_SECONDS)
         self._sign_ins = self._limiter("sign-in", sign_ins_per_minute, SIGN_IN_WINDOW_SECONDS)
+        limiters = [limiter for limiter in (self._accounts, self._addresses, self._sign_ins) if limiter is not None]
+        self._line_formats = {limiter: _line_format(limiter.limit) for limiter in limiters}
         self._account = account
         self._is_own = _membership(settings.trusted_proxies)
 
@@ -96,7 +98,7 @@ class RequestLimits:
         if limiter is None:
             return b""
         admitted = limiter.admit_now(subject)
-        return None if admitted is None else _line_format(limiter.limit) % admitted
+        return None if admitted is None else self._line_formats[limiter] % admitted
 
     def _limiter_of(
         self, client: Client | None, headers: Mapping[bytes, bytes], *, is_sign_in: bool
@@ -142,7 +144,6 @@ def _fields(limit: Limit, admission: Admission) -> list[Header]:
     return [policy, (b"ratelimit", b'"%s";r=%d;t=%d' % (name, remaining, reset_seconds))]
 
 
-@lru_cache
 def _line_format(limit: Limit) -> bytes:
     """The lines of ``_fields``, for what remains and the seconds that it is for."""
     name, (field, policy) = _policy(limit)
