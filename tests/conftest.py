@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import platform
+import signal
 import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -26,6 +27,10 @@ from tests.support.system import System
 # Each run tries the same examples, so that a failure in CI repeats anywhere; the time limit is pytest's.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
+
+# Who is started in the background of a script ignores SIGINT, and so would all programs of the tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
