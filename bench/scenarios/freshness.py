@@ -8,7 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Final
@@ -34,6 +34,7 @@ MANY_CONNECTIONS: Final = 256
 """Where the generator shares its core with others who are busy: the server has something to do until it is back, and a
 rate that is kept by pauses hardly follows the latency."""
 EXPECTED_MS: Final = 5
+"""About how long such a post takes, which a connection need not pause."""
 RECENT_TWEETS: Final = 10_000
 
 Look = Callable[[str, int], Request]
@@ -50,7 +51,9 @@ def visible(context: Context) -> list[Figure]:
     system, scale = context.system, context.scale.few
     posts = tweets(context)
     seconds = 2 * scale.seconds + scale.warm_up_seconds
-    outcomes, rates = [], []
+    assert posts.tokens is not None
+    tokens = posts.tokens.read_text().split()
+    outcomes, others_found = [], []
     with system.measured(system.writer, system.reader):
         maximum = wrk.run(system.writer.url, posts, seconds=seconds, connections=scale.connections, seed=0)
         system.wait_until_even()
@@ -59,14 +62,15 @@ def visible(context: Context) -> list[Figure]:
         for number in range(1, scale.rounds + 1):
             posting = wrk.start(system.writer.url, others, seconds=seconds, connections=MANY_CONNECTIONS, seed=number)
             with usage.cpu_shares({program.name: program.pid for program in system.programs}) as shares:
-                outcomes.append(openloop.run(_posts(system), rate=LOOKED_FOR, seconds=seconds))
-            rates.append(wrk.finish(posting).rate + LOOKED_FOR)
+                outcomes.append(openloop.run(_posts(system, tokens), rate=LOOKED_FOR, seconds=seconds))
+            others_found.append(wrk.finish(posting))
             system.wait_until_even()
+    rates = [found.rate + LOOKED_FOR for found in others_found]
     beside = {
         "rate": rates,
         "maximum": maximum.rate,
         "ms": {kind: outcomes[-1].summary(kind) for kind in ("post", "visible", "listed")},
-        "failed": sum(outcome.failed for outcome in outcomes),
+        "failed": sum(outcome.failed for outcome in outcomes) + sum(found.failed for found in others_found),
         "generator_cpu": outcomes[-1].generator_cpu,
         "cpu": shares,
     }
@@ -133,9 +137,8 @@ def _against_post(
     return ratio_figure(name, what, f"POST's own p{percent}", rounds, target, beside=beside)
 
 
-def _posts(system: BenchSystem) -> Iterator[Request]:
-    """Posts of many users, each looked for."""
-    tokens = system.tokens().read_text().split()
+def _posts(system: BenchSystem, tokens: Sequence[str]) -> Iterator[Request]:
+    """Posts of the holders of these tokens, each looked for."""
     authors = [system.society.user_id(system.society.users - 1 - number) for number in range(len(tokens))]
     url = system.writer.url
     for number in itertools.count():
