@@ -58,11 +58,6 @@ class BenchSystem(System):
         """The first writer."""
         return self.writers[0]
 
-    @property
-    def programs(self) -> list[Program]:
-        """All of it."""
-        return [self.redis, self.owner, *self.readers, *self.writers]
-
     def start(self) -> None:
         """Start everything, each where what it needs is there, and wait until it serves."""
         for program in self.programs:

@@ -11,8 +11,8 @@ import statistics
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, cast
 
 from redis import Redis
 
@@ -20,8 +20,15 @@ from services.common import keys
 from services.common.events import TweetCreated
 from services.common.log.append import KEYS, SCRIPT, AppendCall, AppendItem, TokenHolder, encode_call, parse_reply
 
-_WRITTEN_THROUGH = b"x" * 300
-_DEADLINE_MS = 2_000
+WRITTEN_THROUGH: Final = b"x" * 300
+_DEADLINE_MS: Final = 2_000
+
+
+def arguments_of(items: Sequence[AppendItem], head: int) -> tuple[Any, ...]:
+    """What the script is given for a call of these items, by somebody who has seen the log up to ``head``."""
+    now_ms = time.time_ns() // 1_000_000
+    call = AppendCall(uuid.uuid4().hex, now_ms + _DEADLINE_MS, head, now_ms, items)
+    return len(KEYS), *KEYS, *encode_call(call)
 
 
 def latencies_ms(redis_url: str, user_id: int, calls: int) -> Iterator[float]:
@@ -34,11 +41,9 @@ def latencies_ms(redis_url: str, user_id: int, calls: int) -> Iterator[float]:
                 TweetCreated(user_id, f"one call after another, this is the {number}th"),
                 target=user_id,
                 holder=TokenHolder(user_id, head),
-                written_through=_WRITTEN_THROUGH,
+                written_through=WRITTEN_THROUGH,
             )
-            now_ms = time.time_ns() // 1_000_000
-            call = AppendCall(uuid.uuid4().hex, now_ms + _DEADLINE_MS, head, now_ms, [item])
-            arguments = (len(KEYS), *KEYS, *encode_call(call))
+            arguments = arguments_of([item], head)
             began_at = time.perf_counter()
             reply = redis.evalsha(sha, *arguments)
             yield (time.perf_counter() - began_at) * 1000

@@ -11,19 +11,17 @@ import os
 import sys
 import threading
 import time
-import uuid
 from typing import Final, cast
 
 from redis import Redis
 
+from bench.baselines.evalsha import WRITTEN_THROUGH, arguments_of
 from services.common import keys
 from services.common.events import TweetCreated, TweetLiked
-from services.common.log.append import KEYS, SCRIPT, AppendCall, AppendItem, TokenHolder, encode_call, parse_reply
+from services.common.log.append import SCRIPT, AppendItem, TokenHolder, parse_reply
 
 CALLS_AT_A_TIME: Final = 2
-_WRITTEN_THROUGH: Final = b"x" * 300
 _TEXT: Final = "a tweet of about eighty characters, as most of them are, with a number: 1000000"
-_DEADLINE_MS: Final = 2_000
 
 
 def appended(redis: Redis, user_id: int, liked_id: int, items: int, until: float) -> int:
@@ -34,12 +32,10 @@ def appended(redis: Redis, user_id: int, liked_id: int, items: int, until: float
     if liked_id:
         item = AppendItem(TweetLiked(liked_id, user_id), target=liked_id, holder=holder)
     else:
-        item = AppendItem(TweetCreated(user_id, _TEXT), target=user_id, holder=holder, written_through=_WRITTEN_THROUGH)
+        item = AppendItem(TweetCreated(user_id, _TEXT), target=user_id, holder=holder, written_through=WRITTEN_THROUGH)
     count = 0
     while time.monotonic() < until:
-        now_ms = time.time_ns() // 1_000_000
-        call = AppendCall(uuid.uuid4().hex, now_ms + _DEADLINE_MS, head, now_ms, [item] * items)
-        reply = parse_reply(cast("bytes", redis.evalsha(sha, len(KEYS), *KEYS, *encode_call(call))))
+        reply = parse_reply(cast("bytes", redis.evalsha(sha, *arguments_of([item] * items, head))))
         head = reply.head
         count += sum(isinstance(result, int) for result in reply.results)
     return count

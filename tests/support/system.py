@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -52,6 +52,11 @@ class System:
     def database(self) -> Database:
         """The owner's database."""
         return database_in(self.owner_directory)
+
+    @property
+    def programs(self) -> list[Program]:
+        """All of it, each behind what it needs."""
+        return [self.redis, *self._services()]
 
     @property
     def read(self) -> httpx.Client:
@@ -106,9 +111,8 @@ class System:
 
     def close(self) -> None:
         """Kill everything; to stop gracefully is a test's own story."""
-        parts: Sequence[Program] = [*self._services(), self.redis]
-        for part in parts:
-            part.close()
+        for program in reversed(self.programs):
+            program.close()
 
     def create_user(self, username: str, email: str | None = None) -> httpx.Response:
         """POST /users, answered 201."""

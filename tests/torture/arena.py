@@ -76,7 +76,7 @@ class Arena:
     parts: dict[str, Part] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.parts = {program.name: Part(program, self.clocks.get(program.name)) for program in programs(self.system)}
+        self.parts = {program.name: Part(program, self.clocks.get(program.name)) for program in self.system.programs}
 
     @property
     def readers(self) -> list[Part]:
@@ -87,11 +87,6 @@ class Arena:
     def writers(self) -> list[Part]:
         """The write services."""
         return [self.parts[program.name] for program in self.system.writers]
-
-
-def programs(system: System) -> list[Program]:
-    """All processes of a system, Redis first."""
-    return [system.redis, system.owner, *system.readers, *system.writers]
 
 
 @asynccontextmanager
@@ -135,7 +130,7 @@ def _with_clocks(system: System) -> Mapping[str, SkewedClock]:
     if library is None:
         return {}
     clocks: dict[str, SkewedClock] = {}
-    for program in programs(system):
+    for program in system.programs:
         clock = SkewedClock(library, system.directory / f"{program.name}.skew")
         program.environment.update(clock.environment)
         clocks[program.name] = clock

@@ -117,6 +117,7 @@ def tweets_by_author(reader: Reader, author_id: int, window: Window, offset: int
 
 def _tweets_by_author(reader: Reader, author_id: int, window: Window) -> Answer[Page[TweetView] | None]:
     limit, max_id, since_id = window
+    # Two rows more than the page: the author's, and that of a tweet which says that there are more.
     (_, *of_author, found_id, position, _), *rows = reader.rows(
         _AUTHOR_AND_TWEETS, author_id=author_id, max_id=max_id, since_id=since_id, rows_max=limit + 2
     )
