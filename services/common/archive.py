@@ -114,6 +114,10 @@ class Archive:
         """As read_archive does, for the owner itself."""
         return read_archive(self._directory, after_position, entries_max)
 
+    def first_from(self, position: int) -> Entry | None:
+        """The entry at a position, or else the first one after it; None where the archive ends before."""
+        return next((entries[0] for entries in self.read(position - 1, 1)), None)
+
     def close(self) -> None:
         """Close the segment being written."""
         if self._segment is not None:

@@ -37,6 +37,9 @@ RESPONSE_PREFIX: Final = "response:"
 DELETED: Final = "log:deleted"
 """Sorted set of ``{tweet id}:{user id}``: every deletion that the log holds, by its position; trimmed with it."""
 
+ABANDONED: Final = "log:abandoned"
+"""Set of positions that writers and followers were at when the log held nothing so old any more, for the owner."""
+
 WAITED_FOR: Final = "log:waited_for"
 """Written before replicas are waited for: Redis waits for what the same connection has written, and for no more."""
 

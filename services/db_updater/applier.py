@@ -24,7 +24,7 @@ from typing import Final
 
 import structlog
 
-from services.common.errors import FenceLost
+from services.common.errors import FenceLost, LogForked
 from services.common.events import (
     AccountDeleted,
     TokensRevoked,
@@ -113,6 +113,7 @@ class Applier:
            before that is applied; credentials of deleted accounts are erased there. What a later entry has changed is
            taken with that entry: it may be beside our history, in a log that came back older and went on. But of an
            account of which nothing is kept yet it is all there is, should the log be lost before that entry is read.
+           Raises LogForked, with the log halted, where that has been lost since the entries were read.
         3. Rows and position are committed in one transaction, which holds only under our fence.
         4. The entries are archived.
         5. Names of rejected accounts are given back.
@@ -148,19 +149,30 @@ class Applier:
 
     def _save_private(self, entries: Sequence[Entry]) -> None:
         private = self._volume.private
-        up_to_position = entries[-1].position
+        newest = entries[-1]
         entries = [*entries, *self._volume.replayed(entries)]
+        about_accounts = [entry for entry in entries if entry.name in _ABOUT_ACCOUNTS]
+        kept = accounts_in(about_accounts, *_CHANGES_CREDENTIALS)
+        found, known = (self._log.credentials(kept), private.credentials(kept)) if kept else ({}, {})
+        if len(found | known) < len(set(kept)):
+            self._check_still_there(newest)
         private.answers.save(entries)
-        entries = [entry for entry in entries if entry.name in _ABOUT_ACCOUNTS]
-        kept = accounts_in(entries, *_CHANGES_CREDENTIALS)
-        deleted = accounts_in(entries, AccountDeleted)
-        private.hold_names(self._names_of_deleted(entries))
-        private.forget(deleted)
-        if kept:
-            found, known = self._log.credentials(kept), private.credentials(kept)
-            private.save({user: it for user, it in found.items() if it.position <= up_to_position or user not in known})
-        if accounts_in(entries, AccountDeleted, UserUpdated):
+        private.hold_names(self._names_of_deleted(about_accounts))
+        private.forget(accounts_in(about_accounts, AccountDeleted))
+        private.save({user: it for user, it in found.items() if it.position <= newest.position or user not in known})
+        if accounts_in(about_accounts, AccountDeleted, UserUpdated):
             private.purge()
+
+    def _check_still_there(self, newest: Entry) -> None:
+        """Halt the log and raise LogForked if it has lost an entry that was read from it.
+
+        With it go the credentials of new accounts. Where it is there, those that are missing were of an account that a
+        later entry deletes.
+        """
+        if newest.position > self._volume.archive.position and self._log.entry(newest.position) != newest:
+            reason = f"the log had {newest.position} when it was read, and has lost it with credentials"
+            self._log.halt(reason, newest.position)
+            raise LogForked(reason)
 
     def _names_of_deleted(self, entries: Sequence[Entry]) -> dict[str, int]:
         """The names that accounts leave here, in lower case, and where."""

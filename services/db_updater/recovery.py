@@ -94,11 +94,47 @@ class Recovery:
         self._at(Step.ANSWERS_REBUILT)
         self._start_epoch(epoch, seen)
 
+    def hear(self, status: LogStatus) -> None:
+        """Report what was lost and nobody said so in time: those who had seen it were cut off during the recovery.
+
+        What is in the archive was only trimmed; what lies above its end is decided when it gets there.
+        """
+        decided = [position for position in status.abandoned if position <= self._volume.archive.position]
+        for position in decided:
+            entry = self._volume.archive.first_from(position)
+            if entry and entry.position != position and not self._volume.reports.covers(position):
+                self._report_late(position, entry.prev, status)
+        if decided:
+            self._log.forget_abandoned(decided)
+
+    def is_replaced(self) -> bool:
+        """Whether the log has another entry at our position than we have applied.
+
+        It came back older, and with a clock that stood behind: then positions are counted, and were given again.
+        """
+        theirs = self._log.entry(self._volume.archive.position)
+        return theirs is not None and theirs.kept != self._volume.archive.first_from(theirs.position)
+
+    def _report_late(self, position: int, base_position: int, status: LogStatus) -> None:
+        loss = RecoverySummary(
+            epoch=status.epoch,
+            reason=f"somebody had seen {position}, and came back after the recovery",
+            base_position=base_position,
+            log_head=base_position,
+            reported_position=position,
+            unix_ms=status.time_ms,
+        )
+        self._volume.reports.save_late(loss)
+        self._metrics.show_recoveries(self._volume.reports)
+        _logger.critical("loss_reported_late", base_position=base_position, reported_position=position)
+
     def _catch_up(self) -> int:
         """Apply what continues from our position. Returns how many entries are known to be missing before the others.
 
         Raises BehindHorizon when there are such, and no restore has given them up.
         """
+        if self.is_replaced():
+            return 0
         while entries := self._log.read(self._volume.applied.position, entries_max=self._batch_entries_max):
             try:
                 continuing = check_chain(entries, self._volume.applied.position)

@@ -1,4 +1,4 @@
-"""What recoveries could not keep: files on the volume for whoever has to make good for it."""
+"""What the log has lost: files on the volume for whoever has to make good for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoverySummary:
-    """One recovery.
+    """One recovery, or word of a loss that came after it.
 
     Lost is what was acknowledged, is not in the database and not among the discarded entries: it lies at or below the
     greater of ``reported_position`` and ``log_head``.
@@ -47,7 +47,8 @@ class RecoveryReports:
     """One NDJSON file for each recovery: a line for each discarded entry, the summary in the last line.
 
     The name is that of the epoch and of the log's end, so that a recovery that is repeated after a crash replaces its
-    own report, and one that meets another log never replaces what an earlier one has saved.
+    own report, and one that meets another log never replaces what an earlier one has saved. Late word of a loss is a
+    file of its own, of the position that was lost.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -67,12 +68,26 @@ class RecoveryReports:
 
     @property
     def last(self) -> RecoverySummary | None:
-        """The newest recovery, None if there never was one."""
-        return max(self._summaries.values(), key=lambda summary: summary.epoch, default=None)
+        """The newest, None if there never was one."""
+        return max(self._summaries.values(), key=lambda summary: (summary.epoch, summary.unix_ms), default=None)
+
+    def covers(self, position: int) -> bool:
+        """Whether a report says that what was acknowledged at this position is lost, unless it was discarded."""
+        return any(
+            summary.base_position < position <= max(summary.reported_position, summary.log_head)
+            for summary in self._summaries.values()
+        )
 
     def save(self, recovery: RecoverySummary, discarded: Iterable[Entry]) -> RecoverySummary:
-        """Write a report, durably; returns the summary with the discarded entries counted."""
-        path = self._directory / f"epoch-{recovery.epoch:06d}-log-{recovery.log_head}{SUFFIX}"
+        """Write the report of a recovery, durably; returns the summary with the discarded entries counted."""
+        return self._write(f"epoch-{recovery.epoch:06d}-log-{recovery.log_head}", recovery, discarded)
+
+    def save_late(self, loss: RecoverySummary) -> None:
+        """Write, durably, what nobody had said of a loss while it was recovered from."""
+        self._write(f"late-{loss.reported_position}", loss, ())
+
+    def _write(self, name: str, recovery: RecoverySummary, discarded: Iterable[Entry]) -> RecoverySummary:
+        path = self._directory / f"{name}{SUFFIX}"
         temporary = path.with_name(path.name + ".tmp")
         discarded_entries = 0
         with temporary.open("wb") as file:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
 from redis.exceptions import RedisError
 
-from services.common.errors import LogUnavailable
+from services.common.errors import BehindHorizon, LogForked, LogUnavailable, NewerVersion
+from services.common.ids import BEGINNING
 from services.common.log.client import EventLog, LogStatus
 from services.common.log.durability import Finding
+from services.common.log.subscription import Subscription
 from services.write.clocks import LogView
 from services.write.errors import LogNotDurable
 from services.write.log_budget import LogBudget
 from services.write.metrics import LogMetrics
 
+NAME: Final = "write"
 LOOK_SECONDS: Final = 1.0
 
 log = structlog.get_logger(__name__)
@@ -52,12 +56,13 @@ class LogWatch:
     async def look(self) -> None:
         """Ask the log once how it is."""
         try:
-            status = await asyncio.to_thread(self._ask)
+            status, holds_all_seen = await asyncio.to_thread(self._ask)
         except (LogUnavailable, RedisError) as error:
             self._findings = ()
             self._note(f"the log cannot be reached: {error}")
         else:
-            self._view.observe_head(status.head)
+            if holds_all_seen:  # else we may be the only one who knows, and a halt can be lost like entries
+                self._view.observe_head(status.head)
             self._view.is_full = self._budget.is_spent(status)
             self._metrics.is_halted.set(status.halt is not None)
             self._metrics.durability_findings.set(len(self._findings))
@@ -70,7 +75,8 @@ class LogWatch:
         """Close the connection."""
         self._log.close()
 
-    def _ask(self) -> LogStatus:
+    def _ask(self) -> tuple[LogStatus, bool]:
+        """How the log is, and whether it holds all that we have seen, as far as it reaches back."""
         findings = self._log.durability()
         if findings != self._findings:
             for finding in findings:
@@ -78,10 +84,16 @@ class LogWatch:
         self._findings = findings
         seen_position = self._view.head  # before the question: another answer may raise it meanwhile
         status = self._log.status()
-        if status.head < seen_position > status.reported:
-            reason = f"a writer had seen {seen_position}, the log ends at {status.head}"
-            self._log.report_fork(reason, seen_position, None)
-        return status
+        return status, seen_position in (BEGINNING, status.head) or self._is_held(seen_position)
+
+    def _is_held(self, seen_position: int) -> bool:
+        """Whether a follower could go on from there; one that cannot says so to whom it concerns."""
+        try:
+            with suppress(BehindHorizon, NewerVersion):
+                Subscription(self._log, seen_position, name=NAME, entries_max=1, block_ms=None).next_batch()
+        except LogForked:
+            return False
+        return True
 
     def _why_not_durable(self) -> str | None:
         return str(LogNotDurable(self._findings)) if self._requires_durability and self._findings else None

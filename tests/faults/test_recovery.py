@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from services.common import keys
 from services.common.database import private_path
-from services.common.errors import FenceLost, InvariantError, LogForked, StorageUnfit
+from services.common.errors import BehindHorizon, FenceLost, InvariantError, LogForked, StorageUnfit
 from services.common.events import AccountDeleted, TweetCreated, UserReinstated, UserSuspended, UserUpdated
 from services.common.ids import entry_id, position_at, unix_ms_of
 from services.common.log.append import NAME_HELD_SECONDS, AppendItem, CredentialChange
 from services.common.log.client import EventLog
 from services.common.log.subscription import Subscription
 from services.db_updater.applier import Step
+from services.write.clocks import LogView
+from services.write.log_budget import LogBudget
+from services.write.log_watch import LogWatch
+from services.write.metrics import LogMetrics
 from tests.support.owner import (
     append,
     archived,
@@ -134,6 +141,48 @@ def test_a_reader_had_more_than_anybody_else(tmp_path: Path, redis_server: Redis
         assert owner.owner.position > lost[-1]
     (summary,) = reported(tmp_path)
     assert (summary["base_position"], summary["reported_position"]) == (applied, lost[-1])
+
+
+def _follow_from(position: int, log: EventLog) -> None:
+    with pytest.raises(BehindHorizon):
+        Subscription(log, position, name="reader", block_ms=5).next_batch()
+
+
+def _append_having_seen(position: int, log: EventLog) -> None:
+    log.append([tweet(1)], seen_position=position)
+
+
+def _look_having_seen(position: int, log: EventLog) -> None:
+    view = LogView()
+    metrics = LogMetrics(CollectorRegistry(), is_full=lambda: view.is_full)
+    view.observe_head(position)
+    watch = LogWatch(log, view, metrics, budget=LogBudget(0, metrics), requires_durability=False)
+    asyncio.run(watch.look())
+    assert watch.reason is None
+
+
+@pytest.mark.parametrize("come_back", [_follow_from, _append_having_seen, _look_having_seen])
+def test_who_has_seen_most_comes_back_after_the_recovery(
+    tmp_path: Path, redis_server: RedisServer, log: EventLog, come_back: Callable[[int, EventLog], None]
+) -> None:
+    """The simulation's seed 3237: what only somebody had seen who was cut off is reported when that one is back."""
+    first, *_, applied = started(tmp_path, log, redis_server)
+    lost = append(log, tweet(1), tweet(1))
+    lose(redis_server, lost, applied)
+    log.report_fork("a writer had seen one of two", lost[0], None)
+    with following(tmp_path, redis_server.url) as owner:
+        owner.wait_until_epoch(2)
+        owner.wait_until_ready()
+        for position in (first, lost[0], lost[1]):
+            come_back(position, log)
+            eventually(lambda: not log.status().abandoned)
+        assert (log.status().epoch, log.status().halt) == (2, None)
+        assert owner.volume.reports.last is not None
+        assert owner.volume.reports.last.reported_position == lost[1]
+        assert owner.metric("recoveries_total") == 1
+    recovery, late = reported(tmp_path)
+    assert (recovery["base_position"], recovery["reported_position"]) == (applied, lost[0])
+    assert (late["base_position"], late["reported_position"], late["epoch"]) == (applied, lost[1], 2)
 
 
 def test_an_owner_that_lags_takes_what_the_log_still_has(

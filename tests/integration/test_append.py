@@ -173,6 +173,20 @@ def test_a_call_after_its_deadline_is_proof_that_nothing_happened(log: ScriptedL
     assert len(log.positions()) == 1
 
 
+def test_a_call_that_was_refused_stays_refused_when_the_clock_steps_back(log: ScriptedLog) -> None:
+    """The simulation's seed 1737: a copy was late, another had been refused, and to its client that was the truth."""
+    deadline_ms = log.now_ms + 800
+    log.set_time(log.now_ms + 1_000)
+    with pytest.raises(DeadlinePassed):
+        log.call([tweet()], call_id="same", deadline_ms=deadline_ms)
+    log.set_time(log.now_ms - 3_000)
+    with pytest.raises(DeadlinePassed):
+        log.call([tweet()], call_id="same", deadline_ms=deadline_ms)
+    assert len(log.positions()) == 1
+    log.call([tweet()], call_id="another", deadline_ms=deadline_ms)
+    assert len(log.positions()) == 2
+
+
 def test_a_deadline_beyond_the_memory_of_calls_is_refused(log: ScriptedLog) -> None:
     """Otherwise its first answer could be forgotten while it can still run."""
     with pytest.raises(WritesRefused) as refused:
@@ -208,6 +222,7 @@ def test_a_writer_notices_a_log_that_lost_its_entry_and_went_on(log: ScriptedLog
     log.redis.xdel(keys.STREAM, entry_id(seen))
     log.call([tweet()], seen_position=first)
     EventLog(log.url).trim(seen, fence=1)
+    assert EventLog(log.url).status().abandoned == [first]
     log.call([tweet()], seen_position=seen)
     lost, *_ = log.call([tweet(), tweet()]).results
     log.redis.xdel(keys.STREAM, entry_id(int(lost)))

@@ -6,7 +6,7 @@ import pytest
 
 from services.common import keys
 from services.common.errors import BehindHorizon, FenceLost, InvariantError, LogForked, LogUnavailable, NewerVersion
-from services.common.events import TweetCreated
+from services.common.events import PROJECTION_VERSION, TweetCreated
 from services.common.ids import entry_id
 from services.common.log.append import AppendItem
 from services.common.log.client import EventLog
@@ -29,9 +29,13 @@ def append(log: ScriptedLog, entries: int) -> list[int]:
     return [int(result) for result in log.call([item] * entries).results]
 
 
-def follow(log: ScriptedLog, after_position: int, **options: int) -> Subscription:
+def follow(
+    log: ScriptedLog, after_position: int, *, entries_max: int = 1000, version: int = PROJECTION_VERSION
+) -> Subscription:
     """A follower with an answer within milliseconds when there is nothing new."""
-    return Subscription(EventLog(log.url), after_position, name="reader-1", block_ms=5, **options)
+    return Subscription(
+        EventLog(log.url), after_position, name="reader-1", block_ms=5, entries_max=entries_max, version=version
+    )
 
 
 def test_a_follower_catches_up_in_batches_from_any_position(log: ScriptedLog) -> None:
@@ -50,6 +54,7 @@ def test_a_follower_behind_the_horizon_is_told_to_take_a_snapshot(log: ScriptedL
     EventLog(log.url).trim(positions[5], fence=1)
     with pytest.raises(BehindHorizon):
         follow(log, positions[3]).next_batch()
+    assert EventLog(log.url).status().abandoned == [positions[3]]
     assert len(follow(log, positions[5]).next_batch()) == 4
 
 
@@ -109,16 +114,35 @@ def test_a_newer_event_stops_an_older_follower_before_it(log: ScriptedLog) -> No
     assert subscription.position == head
 
 
-def test_an_epoch_from_another_state_asks_for_a_snapshot(log: ScriptedLog) -> None:
-    """Only a follower that holds exactly the owner's state may go on without one."""
+def test_a_log_that_gave_positions_again_is_noticed(log: ScriptedLog) -> None:
+    """It came back older, with a clock that stood behind, and went on before anybody looked."""
+    log.set_time(log.now_ms - 5_000)
+    first, second = append(log, 2)
+    follower, newcomer = follow(log, first), follow(log, second)
+    assert [entry.position for entry in follower.next_batch()] == [second]
+    log.redis.delete(keys.STREAM)  # XADD takes no id at or below the last
+    log.redis.hset(keys.META, "head", str(first))
+    item = AppendItem(TweetCreated(user_id=2, content="another"))
+    assert log.call([item] * 2, clock_ms=log.now_ms).results == [second, second + 1]
+    with pytest.raises(LogForked):
+        follower.next_batch()
+    assert EventLog(log.url).status().halt is not None
+    assert len(newcomer.next_batch()) == 1  # it has not seen the other one, and cannot know
+
+
+def test_an_epoch_asks_for_a_snapshot(log: ScriptedLog) -> None:
+    """Of everybody but the owner, also from where the epoch begins: what was there may have been something else."""
     positions = append(log, 3)
     owner = EventLog(log.url)
     owner.halt("fork", positions[-1])
     epoch_position = owner.start_epoch(2, fence=1, base_position=positions[1])
     assert epoch_position > positions[-1]
     assert owner.status().halt is None
-    with pytest.raises(BehindHorizon):
-        follow(log, positions[-1]).next_batch()
+    for position in positions[1:]:
+        with pytest.raises(BehindHorizon):
+            follow(log, position).next_batch()
+    itself = Subscription(owner, positions[1], name="owner", block_ms=5, is_owner=True)
+    assert [entry.position for entry in itself.next_batch()] == [epoch_position]
     with pytest.raises(InvariantError):
         owner.start_epoch(2, fence=1, base_position=positions[1])
 

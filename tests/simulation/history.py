@@ -56,7 +56,7 @@ class Write:
 class Loss:
     """An entry was taken from Redis. ``knowers`` are processes that had seen it."""
 
-    durable_position: int
+    was_applied: bool
     knowers: list[Process]
 
 
@@ -158,10 +158,13 @@ class History:
 
     def _lose(self, length: int) -> None:
         gone, self.timeline = self.timeline[length:], self.timeline[:length]
-        durable_position = self._schedule.owner.volume.applied.position
-        self._world.note("redis", "loses", entries=len(gone), owner_position=durable_position)
+        volume = self._schedule.owner.volume
+        self._world.note("redis", "loses", entries=len(gone), owner_position=volume.applied.position)
+        archived = {entry for entries in volume.archive.read() for entry in entries}
         for entry in gone:
-            self.lost[entry.position] = Loss(durable_position, self._knowers(entry.position))
+            # Not by its position alone: after a clock was set back, a fork may lie below what the owner has applied.
+            was_applied = entry.kept in archived or volume.archive.position < entry.position <= volume.applied.position
+            self.lost[entry.position] = Loss(was_applied, self._knowers(entry.position))
         self._calls = {call_id: count for call_id, count in self._calls.items() if count <= length}
 
     def _knowers(self, position: int) -> list[Process]:
@@ -205,6 +208,8 @@ class History:
                 return f"{writer.process.name}: {writer.watch.reason}"
         if b"halt" in self._server.model.data.values[b"log:meta"]:
             return "halted"
+        if keys.ABANDONED.encode() in self._server.model.data.values:
+            return "the owner has not looked up what others were at"
         if any(other.process.is_alive for other in schedule.owners[:-1]):
             return "two owners"
         return schedule.workload.why_not_done()
@@ -279,7 +284,7 @@ class History:
         if loss is None:
             self._fail(f"write {write.number} was acknowledged at {position}, and is gone")
             return
-        if loss.durable_position >= position:
+        if loss.was_applied:
             self._fail(f"write {write.number} at {position} is gone, though the owner had applied it")
         summaries = self._schedule.owner.volume.reports._summaries.values()
         is_reported = any(max(each.reported_position, each.log_head) >= position for each in summaries)

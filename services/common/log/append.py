@@ -37,6 +37,7 @@ KEYS: Final = (
     keys.DELETED,
     keys.IDEMPOTENCY_PREFIX,
     keys.IDEMPOTENCY_HOURS,
+    keys.ABANDONED,
 )
 WRITTEN_THROUGH_SECONDS: Final = 60
 """How long ``tweet:{id}`` stays for readers that are behind; after that they ask the stream itself."""

@@ -45,6 +45,7 @@ ACCOUNTS_A_CALL: Final = 200  # a few milliseconds of Redis: nobody else waits l
 class LogStatus:
     """What the log says of itself. ``horizon`` is the position of its oldest entry, None while it has none.
 
+    ``abandoned`` are positions that somebody was at when the log held nothing so old any more: trimmed, or lost.
     ``memory_bytes`` is what its entries take, ``memory_bytes_max`` what Redis may take for everything, 0 without limit.
     """
 
@@ -56,6 +57,7 @@ class LogStatus:
     version: int
     length: int
     entries_added: int
+    abandoned: Sequence[int]
     horizon: int | None
     time_ms: int
     memory_bytes: int
@@ -112,6 +114,7 @@ class EventLog:
         self._raise_fence = self._redis.register_script(load("raise_fence"))
         self._trim = self._redis.register_script(load("trim"))
         self._halt = self._redis.register_script(load("halt"))
+        self._abandon = self._redis.register_script(load("abandon"))
         self._release_name = self._redis.register_script(load("release_name"))
         self._write_accounts = self._redis.register_script(load("write_accounts"))
 
@@ -143,12 +146,13 @@ class EventLog:
             pipe.hgetall(keys.META)
             pipe.xlen(keys.STREAM)
             pipe.xrange(keys.STREAM, count=1)
+            pipe.smembers(keys.ABANDONED)
             pipe.time()
             pipe.memory_usage(keys.STREAM, samples=16)
             pipe.info("memory")
             pipe.xinfo_stream(keys.STREAM)
-            meta, length, oldest, now, memory, server, info = pipe.execute(raise_on_error=False)
-        for answer in (meta, length, oldest, now, memory, server):
+            meta, length, oldest, abandoned, now, memory, server, info = pipe.execute(raise_on_error=False)
+        for answer in (meta, length, oldest, abandoned, now, memory, server):
             if isinstance(answer, Exception):
                 with translated():
                     raise answer
@@ -163,6 +167,7 @@ class EventLog:
             length=length,
             # XINFO fails on a stream that does not exist yet.
             entries_added=0 if isinstance(info, Exception) else int(info["entries-added"]),
+            abandoned=sorted(map(int, abandoned)),
             horizon=position_from_entry_id(oldest[0][0].decode()) if oldest else None,
             time_ms=now[0] * 1000 + now[1] // 1000,
             memory_bytes=memory or 0,
@@ -262,6 +267,16 @@ class EventLog:
         Does nothing if the log has been set right since the follower looked.
         """
         self._report(reason, position, "head" if entry_position is None else entry_id(entry_position))
+
+    def abandon(self, position: int) -> None:
+        """Tell the owner of a position that somebody is at, and from which the log can no longer be followed."""
+        with translated():
+            self._abandon(keys=[keys.ABANDONED], args=[position])
+
+    def forget_abandoned(self, positions: Sequence[int]) -> None:
+        """The owner has looked whether these were lost."""
+        with translated():
+            self._redis.srem(keys.ABANDONED, *positions)
 
     def show_progress(self, position: int, entries_read: int) -> None:
         """Keep a consumer group at the owner's position, so that standard tools can show its lag."""

@@ -2,7 +2,8 @@
 -- cannot fail (Redis isolates a script but does not roll it back).
 --
 -- KEYS: 1 stream, 2 meta hash, then the prefixes 3 calls, 4 names, 5 e-mails, 6 credentials, 7 tweets;
---       8 the deletions that the log holds, 9 prefix of idempotency answers, 10 the hours of which there are some
+--       8 the deletions that the log holds, 9 prefix of idempotency answers, 10 the hours of which there are some,
+--       11 abandoned positions
 -- ARGV: 1 call id, 2 deadline (ms of Redis TIME), 3 greatest position the writer has seen, 4 writer's clock (ms),
 --       5 seconds to keep written-through tweets, 6 seconds to hold the names of deleted accounts,
 --       7 hours to remember idempotency keys, 8 1 to append nothing
@@ -23,6 +24,7 @@ local CALLS_BUCKETS = 4
 local CLOCK_AHEAD_MS_MAX = 3600000
 local HOUR_MS = 3600000
 local SCOPE_BYTES = 16
+local PASSED = 'deadline_passed'
 
 local stream, meta = KEYS[1], KEYS[2]
 local names, emails, credentials, tweets, deletions = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -46,16 +48,27 @@ local calls = KEYS[3] .. digits(bucket % CALLS_BUCKETS)
 
 local kept = redis.call('HMGET', calls, call_id, 'bucket')
 local first_answer, kept_bucket = kept[1], tonumber(kept[2] or '-1')
+if first_answer == PASSED then return refuse(PASSED) end
 if first_answer then
   return 'ok ' .. digits(now_ms) .. ' ' .. first_answer
 end
 
--- Whether the log no longer holds an entry that this writer knows to be acknowledged. Entries that were trimmed are
--- gone with all before them.
+local function keep_answer(answer)
+  if bucket > kept_bucket then
+    redis.call('DEL', calls)
+    redis.call('HSET', calls, 'bucket', digits(bucket))
+  end
+  redis.call('HSET', calls, call_id, answer)
+end
+
+-- Whether the log no longer holds an entry that this writer knows to be acknowledged. Of one with nothing before it either
+-- only the owner knows whether it was trimmed, or lost before an epoch.
+local is_abandoned = false
 local function has_lost_entries()
   if seen >= head then return seen > head end
   if seen == 0 then return false end -- below all entries Redis would walk through every one of them
   local newest = redis.call('XREVRANGE', stream, entry_id(seen), '-', 'COUNT', 1)[1]
+  is_abandoned = not newest
   return newest and newest[1] ~= entry_id(seen)
 end
 
@@ -63,8 +76,9 @@ local is_forked = has_lost_entries()
 if now_ms > deadline_ms then
   -- Proof that the call never ran, unless the clock leapt ahead and answers as old as its own are gone already, or the
   -- log has lost entries and the answers with them.
-  local is_forgotten = kept_bucket > bucket or is_forked or state[3] or not state[2]
-  return refuse(is_forgotten and 'deadline_forgotten' or 'deadline_passed')
+  if kept_bucket > bucket or is_forked or state[3] or not state[2] then return refuse('deadline_forgotten') end
+  keep_answer(PASSED) -- for a copy that is still on its way, should the clock step back before it is here
+  return refuse(PASSED)
 end
 if deadline_ms > now_ms + DEADLINE_AHEAD_MS_MAX then return refuse('deadline_too_far') end
 if is_forked then
@@ -265,10 +279,7 @@ if #accepted > 0 then
       redis.call('SADD', answer_hours, hour)
     end
   end
-  if bucket > kept_bucket then
-    redis.call('DEL', calls)
-    redis.call('HSET', calls, 'bucket', digits(bucket))
-  end
-  redis.call('HSET', calls, call_id, answer)
+  keep_answer(answer)
 end
+if is_abandoned then redis.call('SADD', KEYS[11], digits(seen)) end
 return 'ok ' .. digits(now_ms) .. ' ' .. answer
