@@ -27,7 +27,7 @@ _DEADLINE_MS: Final = 2_000
 def arguments_of(items: Sequence[AppendItem], head: int) -> tuple[Any, ...]:
     """What the script is given for a call of these items, by somebody who has seen the log up to ``head``."""
     now_ms = time.time_ns() // 1_000_000
-    call = AppendCall(uuid.uuid4().hex, now_ms + _DEADLINE_MS, head, now_ms, items)
+    call = AppendCall(uuid.uuid4().hex, 1, now_ms + _DEADLINE_MS, head, now_ms, items)
     return len(KEYS), *KEYS, *encode_call(call)
 
 

@@ -14,8 +14,8 @@ STREAM: Final = "events"
 META: Final = "log:meta"
 """Hash: ``head``, ``epoch``, ``fence``, ``halt``, ``reported``, ``version`` (of the owner's projection)."""
 
-CALLS_PREFIX: Final = "log:calls:"
-"""Hashes ``log:calls:0..3``: the first answers to recent append calls, by call id."""
+CALLS: Final = "log:calls"
+"""Hash: session of a writer -> ``{number} {head} {results}`` of its last append call, of a thousand sessions."""
 
 NAME_PREFIX: Final = "name:"
 """``name:{username in lower case}`` -> user id, or ``-{Unix ms}``: of a deleted account, free from then on."""

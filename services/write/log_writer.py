@@ -1,8 +1,9 @@
 """Sends one append call at a time to Redis, over a connection of its own, and finds out what became of it.
 
 redis-py would resend a command by itself, and a call whose answer got lost may have run all the same. So this uses
-its bare connections, which never resend, and resends the very same call: the script answers a call id it knows with
-the first answer, and refuses one it does not know after the call's deadline. Either is the truth about every copy.
+its bare connections, which never resend, and resends the very same call: the script answers a call it knows with the
+first answer, and refuses one it does not know after the call's deadline. Either is the truth about every copy. It knows
+calls by session and number, as Birrell and Nelson's remote procedure calls do (1984), and so needs to keep one answer.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ PAUSE_SECONDS: Final = 0.03
 IDLE_SECONDS: Final = 0.1  # after this a connection is tried out before anything is sent that could be in doubt
 ALIVE_SECONDS: Final = 0.1
 REPLY_SECONDS: Final = 0.05
+
+_SESSION_IS_LOST: Final = frozenset(("session_unknown", "deadline_forgotten"))
 
 _SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -85,6 +88,7 @@ class LogWriter:
         self._replicas_min = replicas_min
         self._idle_seconds = idle_seconds
         self._answered_at = 0.0
+        self._begin_session()
 
     async def __call__(self, items: Sequence[AppendItem], deadline: float) -> Sequence[Result]:
         """Append the items by ``deadline`` on the event loop's clock.
@@ -114,6 +118,8 @@ class LogWriter:
                 # A new connection asks for the time anew, and may lead to another server after a failover.
                 await self._connection.disconnect(nowait=True)
                 failure = error
+                if isinstance(error, WritesRefused) and error.code in _SESSION_IS_LOST:
+                    self._begin_session()
                 if _is_final(error, is_in_doubt):
                     raise
             await asyncio.sleep(PAUSE_SECONDS)
@@ -125,9 +131,15 @@ class LogWriter:
         """Close the connection."""
         await self._connection.disconnect()
 
+    def _begin_session(self) -> None:
+        self._session = uuid.uuid4().hex
+        self._number = 0
+
     def _new_call(self, items: Sequence[AppendItem], deadline: float) -> list[Argument]:
+        self._number += 1
         call = AppendCall(
-            call_id=uuid.uuid4().hex,
+            session=self._session,
+            number=self._number,
             deadline_ms=self._view.redis_ms(deadline - VERDICT_SECONDS),
             seen_position=self._view.head,
             clock_ms=self._clock.now_ms(),
@@ -252,9 +264,9 @@ def _is_final(error: OperationalError, is_in_doubt: bool) -> bool:
     """Whether an error decides the call, given that an earlier copy may have run or may still run."""
     if isinstance(error, OutcomeUnknown):
         return True
-    if isinstance(error, WritesRefused) and error.code.startswith("deadline_"):
-        # In doubt this is the proof that no copy ran or will run. Otherwise our idea of Redis's clock is wrong, the
-        # only copy is known not to have run, and a fresh call may follow.
+    if isinstance(error, WritesRefused) and (error.code.startswith("deadline_") or error.code in _SESSION_IS_LOST):
+        # In doubt this is the proof that no copy ran or will run. Otherwise our idea of Redis's clock or of the session
+        # is wrong, the only copy is known not to have run, and a fresh call may follow.
         return is_in_doubt and error.code == "deadline_passed"
     return not is_in_doubt
 

@@ -126,44 +126,67 @@ def test_large_positions_keep_every_digit(log: ScriptedLog, redis_server: RedisS
 
 
 def test_a_call_sent_twice_is_carried_out_once(log: ScriptedLog) -> None:
-    """HAZARDS 2: the second sending gets the first answer, even after the deadline."""
-    first = log.call([tweet()], call_id="same", deadline_ms=log.now_ms + 800)
+    """HAZARDS 2: the second sending gets the first answer, even after the deadline, whatever the clock did since."""
     deadline_ms = log.now_ms + 800
-    log.set_time(log.now_ms + 5_000)
-    again = log.call([tweet()], call_id="same", deadline_ms=deadline_ms)
-    assert again.results == first.results
-    assert len(log.positions()) == 2  # with the epoch
+    first = log.call([tweet()], session="s", number=1, deadline_ms=deadline_ms)
+    for step_ms in (5_000, 30_000, -60_000, 55_000):
+        log.set_time(log.now_ms + step_ms)
+        log.call([tweet()], session="of another", number=1, clock_ms=log.now_ms)
+        assert log.call([tweet()], session="s", number=1, deadline_ms=deadline_ms).results == first.results
+    assert len(log.positions()) == 3  # with the epoch
 
 
-def test_a_clock_that_steps_back_does_not_forget_first_answers(log: ScriptedLog) -> None:
-    """Other calls, whose deadlines lie before ours, must not empty the place where our answer is kept."""
-    first = log.call([tweet()], call_id="same", deadline_ms=log.now_ms + 800)
-    deadline_ms = log.now_ms + 800
-    for step_ms in range(0, 20_000, 500):
-        log.set_time(1_800_000_000_000 - 20_000 + step_ms)
-        log.call([tweet()], clock_ms=log.now_ms)
-    assert log.call([tweet()], call_id="same", deadline_ms=deadline_ms).results == first.results
+def test_a_late_copy_of_an_earlier_call_is_refused(log: ScriptedLog) -> None:
+    """The simulation's seed 4952: its deadline had not passed, as the clock had been ahead and stepped back."""
+    for number in (1, 2, 5):  # 3 and 4 came to nothing
+        log.call([tweet()], session="s", number=number)
+    for number in (1, 3, 4):
+        with pytest.raises(WritesRefused) as refused:
+            log.call([tweet()], session="s", number=number)
+        assert refused.value.code == "call_superseded"
+    assert len(log.positions()) == 4
 
 
-def test_a_clock_that_leaps_ahead_is_no_proof_that_a_call_never_ran(log: ScriptedLog) -> None:
-    """Once first answers as old as ours are gone, an unknown call id proves nothing any more."""
-    deadline_ms = log.now_ms + 800
-    log.call([tweet()], call_id="same", deadline_ms=deadline_ms)
-    log.set_time(log.now_ms + 8_000)
-    log.call([tweet()])
+def test_a_session_that_is_lost_writes_nothing_and_proves_nothing(log: ScriptedLog) -> None:
+    """Redis came back older, or has dropped it: an earlier copy may have run. A call that is sent once has none."""
+    log.call([tweet()], session="s", number=1)
+    log.redis.delete(keys.CALLS)
     with pytest.raises(WritesRefused) as refused:
-        log.call([tweet()], call_id="same", deadline_ms=deadline_ms)
+        log.call([tweet()], session="s", number=2)
+    assert refused.value.code == "session_unknown"
+    with pytest.raises(WritesRefused) as refused:
+        log.call([tweet()], session="s", number=2, deadline_ms=log.now_ms - 1)
     assert refused.value.code == "deadline_forgotten"
     assert not isinstance(refused.value, DeadlinePassed)
+    log.call([tweet()])
+    log.call([tweet()], session="another", number=1)
+    assert len(log.positions()) == 4
 
 
-def test_first_answers_do_not_pile_up(log: ScriptedLog) -> None:
-    """They need no time to live, because each bucket empties the one that came eight seconds before."""
-    for _ in range(100):
-        log.set_time(log.now_ms + 500)
-        log.call([tweet()])
-    kept = sum(log.redis.hlen(f"{keys.CALLS_PREFIX}{bucket}") for bucket in range(4))
-    assert 4 <= kept <= 4 * (4 + 1)
+def test_an_epoch_leaves_of_each_session_that_its_calls_are_not_known_any_more(log: ScriptedLog) -> None:
+    """Their entries may be in the history or not, and no copy of them may run beside it."""
+    base = [log.call([tweet()], session="s", number=number).head for number in (1, 2)][-1]
+    log.redis.hset(keys.META, "halt", "a test")
+    epoch_position = EventLog(log.url).start_epoch(2, fence=1, base_position=base)
+    log.set_time(unix_ms_of(epoch_position))
+    for number, code in ((1, "call_superseded"), (2, "deadline_forgotten")):
+        with pytest.raises(WritesRefused) as refused:
+            log.call([tweet()], session="s", number=number)
+        assert refused.value.code == code
+    log.call([tweet()], session="s", number=3)
+    assert len(log.positions()) == 2
+
+
+def test_sessions_do_not_pile_up(log: ScriptedLog) -> None:
+    """Those that were used longest ago are dropped; they belonged to processes that are no more."""
+    for number in range(1, 1_301):
+        log.call([tweet()], session=f"{number}", number=1)
+        if number % 100 == 0:
+            log.call([tweet()], session="in use", number=number // 100)
+    assert 512 <= log.redis.hlen(keys.CALLS) <= 1_024
+    assert log.call([tweet()], session="in use", number=14).results
+    assert not log.redis.hexists(keys.CALLS, "400")
+    assert log.redis.hexists(keys.CALLS, "900")
 
 
 def test_a_call_after_its_deadline_is_proof_that_nothing_happened(log: ScriptedLog) -> None:
@@ -178,17 +201,17 @@ def test_a_call_that_was_refused_stays_refused_when_the_clock_steps_back(log: Sc
     deadline_ms = log.now_ms + 800
     log.set_time(log.now_ms + 1_000)
     with pytest.raises(DeadlinePassed):
-        log.call([tweet()], call_id="same", deadline_ms=deadline_ms)
+        log.call([tweet()], session="s", number=1, deadline_ms=deadline_ms)
     log.set_time(log.now_ms - 3_000)
     with pytest.raises(DeadlinePassed):
-        log.call([tweet()], call_id="same", deadline_ms=deadline_ms)
+        log.call([tweet()], session="s", number=1, deadline_ms=deadline_ms)
     assert len(log.positions()) == 1
-    log.call([tweet()], call_id="another", deadline_ms=deadline_ms)
+    log.call([tweet()], session="s", number=2, deadline_ms=deadline_ms)
     assert len(log.positions()) == 2
 
 
-def test_a_deadline_beyond_the_memory_of_calls_is_refused(log: ScriptedLog) -> None:
-    """Otherwise its first answer could be forgotten while it can still run."""
+def test_a_deadline_far_ahead_is_refused(log: ScriptedLog) -> None:
+    """Redis's clock has stepped back since the writer asked, and a copy could run long after its client has gone."""
     with pytest.raises(WritesRefused) as refused:
         log.call([tweet()], deadline_ms=log.now_ms + 5_001)
     assert refused.value.code == "deadline_too_far"

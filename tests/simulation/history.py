@@ -81,7 +81,7 @@ class History:
         self.lost: dict[int, Loss] = {}
         self.writes: list[Write] = before.writes[:] if before else []
         self.was_clock_set_back = False
-        self._calls: dict[bytes, int] = {}
+        self._calls: dict[tuple[bytes, bytes], int] = {}
         self._fence_at_read: dict[Process, int] = {}
         self.leases: list[tuple[Process, int, float]] = []
 
@@ -103,10 +103,11 @@ class History:
         if name != b"EVALSHA":
             return
         if len(self.timeline) > self._entries_before and command[1] == APPEND_SHA:
-            call_id = command[3 + int(command[2])]
-            if call_id in self._calls:
-                self._fail(f"the call {call_id!r} was carried out twice")
-            self._calls[call_id] = len(self.timeline)
+            first_argument = 3 + int(command[2])
+            session, number = command[first_argument : first_argument + 2]
+            if (session, number) in self._calls:
+                self._fail(f"call {int(number)} of the session {session!r} was carried out twice")
+            self._calls[session, number] = len(self.timeline)
         if self._world.is_traced:
             added = [entry.position for entry in self.timeline[self._entries_before :]]
             shown = reply if isinstance(reply, bytes | int) else repr(reply)
@@ -165,7 +166,7 @@ class History:
             # Not by its position alone: after a clock was set back, a fork may lie below what the owner has applied.
             was_applied = entry.kept in archived or volume.archive.position < entry.position <= volume.applied.position
             self.lost[entry.position] = Loss(was_applied, self._knowers(entry.position))
-        self._calls = {call_id: count for call_id, count in self._calls.items() if count <= length}
+        self._calls = {call: count for call, count in self._calls.items() if count <= length}
 
     def _knowers(self, position: int) -> list[Process]:
         schedule = self._schedule

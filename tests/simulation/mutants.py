@@ -43,7 +43,7 @@ def _commit_without_fence(stack: ExitStack) -> None:
 
 
 def _append_knows_no_call(stack: ExitStack) -> None:
-    _change_script(stack, "if first_answer then", "if false then")
+    _change_script(stack, "if kept and number == kept_number then", "if false then")
 
 
 def _append_knows_no_deadline(stack: ExitStack) -> None:
@@ -54,7 +54,7 @@ def _resend_as_another_call(stack: ExitStack) -> None:
     send: Callable[..., Any] = LogWriter._send
 
     async def send_anew(writer: LogWriter, arguments: list[Any], until: float) -> Any:
-        return await send(writer, [uuid.uuid4().hex, *arguments[1:]], until)
+        return await send(writer, [uuid.uuid4().hex, 1, *arguments[2:]], until)
 
     stack.enter_context(patch.object(LogWriter, "_send", send_anew))
 

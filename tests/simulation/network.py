@@ -315,6 +315,9 @@ class Network:
             def __init__(self, **options: Any) -> None:
                 super().__init__(**options, driver_info=None)
 
+            def __del__(self, _warnings: Any = None) -> None:
+                """A process that is killed closes nothing, and redis-py would complain of it."""
+
             async def _connect(self) -> None:
                 seconds, error = network._opening(process, self.socket_connect_timeout)
                 await asyncio.sleep(seconds)

@@ -162,6 +162,12 @@ class RedisModel:
     def _hgetall(self, key: bytes) -> list[bytes]:
         return [part for pair in (self._get_value(key, dict) or {}).items() for part in pair]
 
+    def _hkeys(self, key: bytes) -> list[bytes]:
+        return self._hgetall(key)[::2]
+
+    def _hlen(self, key: bytes) -> int:
+        return len(self._hkeys(key))
+
     def _hset(self, key: bytes, *pairs: bytes) -> int:
         found = self._make(key, dict)
         before = len(found)

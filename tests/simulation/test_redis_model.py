@@ -194,14 +194,15 @@ def test_scripts_give_the_answers_of_a_real_server(connection: Connection, drawn
     both.ask("HSET", "test:time", "s", now_ms // 1000, "us", now_ms % 1000 * 1000)
     fence = both.run("raise_fence", (keys.META,), 0)
     arguments = (fence, 1, 0, 0, 0, 0, now_ms, "epoch_started", 1, events.encode(EpochStarted(epoch=1)))
-    head = int(both.run("start_epoch", (keys.STREAM, keys.META, keys.CALLS_PREFIX, keys.DELETED), *arguments))
+    head = int(both.run("start_epoch", (keys.STREAM, keys.META, keys.CALLS, keys.DELETED), *arguments))
     epoch = 1
     for number, (action, items, offset) in enumerate(drawn):
         position = head + offset
         match action:
             case "append":
                 call = AppendCall(
-                    call_id=f"call {number}",
+                    session=f"session {number % 3}",
+                    number=number,
                     deadline_ms=now_ms + 400 * offset,
                     seen_position=max(head + min(offset, 1), 0),
                     clock_ms=now_ms,
@@ -219,7 +220,7 @@ def test_scripts_give_the_answers_of_a_real_server(connection: Connection, drawn
                 given_ = [int(each or 0) for each in seen]
                 event = events.encode(EpochStarted(epoch=epoch))
                 arguments = (fence - (offset < -1), epoch, position, 5, *given_, now_ms, "epoch_started", 1, event)
-                script_keys = (keys.STREAM, keys.META, keys.CALLS_PREFIX, keys.DELETED)
+                script_keys = (keys.STREAM, keys.META, keys.CALLS, keys.DELETED)
                 reply = both.run("start_epoch", script_keys, *arguments)
                 head = head if isinstance(reply, ResponseError) else int(reply)
             case "halt":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 
 from redis import Redis
@@ -43,20 +42,22 @@ class ScriptedLog:
         """Start the first epoch as an owner does; returns its position."""
         self.redis.hset(keys.META, "fence", "1")
         arguments: list[str | int] = [1, 1, 0, 0, 0, 0, self.now_ms, "epoch_started", 1, '{"epoch":1}']
-        return int(self._start_epoch(keys=[keys.STREAM, keys.META, keys.CALLS_PREFIX, keys.DELETED], args=arguments))
+        return int(self._start_epoch(keys=[keys.STREAM, keys.META, keys.CALLS, keys.DELETED], args=arguments))
 
     def call(
         self,
         items: Sequence[AppendItem],
         *,
-        call_id: str | None = None,
+        session: str = "",
+        number: int = 0,
         deadline_ms: int | None = None,
         seen_position: int = 0,
         clock_ms: int | None = None,
     ) -> AppendReply:
         """Append a batch; raises WritesRefused as the real client does."""
         call = AppendCall(
-            call_id=call_id or uuid.uuid4().hex,
+            session=session,
+            number=number,
             deadline_ms=self.now_ms + 800 if deadline_ms is None else deadline_ms,
             seen_position=seen_position,
             clock_ms=self.now_ms if clock_ms is None else clock_ms,

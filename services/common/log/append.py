@@ -29,7 +29,7 @@ SCRIPT: Final = load("append", appends=True)
 KEYS: Final = (
     keys.STREAM,
     keys.META,
-    keys.CALLS_PREFIX,
+    keys.CALLS,
     keys.NAME_PREFIX,
     keys.EMAIL_PREFIX,
     keys.CREDENTIAL_PREFIX,
@@ -72,7 +72,9 @@ REFUSALS: Final = {
     "log_forked": "the log has lost an entry that this writer has seen acknowledged: it is halted now",
     "clock_ahead": "the clock of the Redis host is more than an hour ahead of the log and of this writer: correct it",
     "deadline_passed": "the log was too busy to append in time; nothing was written",
-    "deadline_forgotten": "the log has forgotten earlier calls; whether an earlier sending ran is not known",
+    "deadline_forgotten": "the log has lost entries or calls; whether an earlier sending ran is not known",
+    "call_superseded": "a later call of the same session came first; this one is late",
+    "session_unknown": "the log has lost the session of this writer; nothing was written",
     "deadline_too_far": "the clock of the Redis host stepped back; nothing was written",
 }
 """Why the log refuses a whole call, by code."""
@@ -128,14 +130,16 @@ class AppendItem(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class AppendCall:
-    """A batch under one call id.
+    """A batch, sent as often as it takes to hear what became of it, and carried out at most once.
 
-    ``deadline_ms`` is in Redis's TIME and at most five seconds ahead, ``seen_position`` the greatest position
-    this writer knows to be acknowledged, ``clock_ms`` its own clock in Unix milliseconds. Where ``is_full`` nothing is
-    appended, and what was done before is answered all the same.
+    A ``session`` makes one call at a time, and numbers them from 1; 0 is for a call that is sent once. ``deadline_ms``
+    is in Redis's TIME and at most five seconds ahead, ``seen_position`` the greatest position this writer knows to be
+    acknowledged, ``clock_ms`` its own clock in Unix milliseconds. Where ``is_full`` nothing is appended, and what was
+    done before is answered all the same.
     """
 
-    call_id: str
+    session: str
+    number: int
     deadline_ms: int
     seen_position: int
     clock_ms: int
@@ -155,7 +159,8 @@ class AppendReply:
 def encode_call(call: AppendCall) -> list[Argument]:
     """The arguments of append.lua (its ARGV) for a call. Raises ValueError for a user without credentials."""
     arguments: list[Argument] = [
-        call.call_id,
+        call.session,
+        call.number,
         call.deadline_ms,
         call.seen_position,
         call.clock_ms,

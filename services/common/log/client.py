@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -206,7 +205,8 @@ class EventLog:
             seconds, microseconds = self._redis.time()
             now_ms = seconds * 1000 + microseconds // 1000
             call = AppendCall(
-                call_id=uuid.uuid4().hex,
+                session="",
+                number=0,
                 deadline_ms=now_ms + APPEND_BUDGET_MS,
                 seen_position=seen_position,
                 clock_ms=time.time_ns() // 1_000_000,
@@ -230,9 +230,7 @@ class EventLog:
         clock_ms = time.time_ns() // 1_000_000
         arguments: list[Argument] = [fence, epoch, base_position, entries, seen.head, seen.reported, clock_ms]
         arguments += (event.name, event.version, events.encode(event))
-        return int(
-            self._owned(self._start_epoch, [keys.STREAM, keys.META, keys.CALLS_PREFIX, keys.DELETED], fence, arguments)
-        )
+        return int(self._owned(self._start_epoch, [keys.STREAM, keys.META, keys.CALLS, keys.DELETED], fence, arguments))
 
     def raise_fence(self, at_least: int) -> int:
         """Take ownership: the new fence is above Redis's and above ``at_least``."""

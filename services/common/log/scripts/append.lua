@@ -1,13 +1,13 @@
 -- Append a batch of events in one atomic call: decide for every item first, then write with commands that
 -- cannot fail (Redis isolates a script but does not roll it back).
 --
--- KEYS: 1 stream, 2 meta hash, then the prefixes 3 calls, 4 names, 5 e-mails, 6 credentials, 7 tweets;
+-- KEYS: 1 stream, 2 meta hash, 3 calls, then the prefixes 4 names, 5 e-mails, 6 credentials, 7 tweets;
 --       8 the deletions that the log holds, 9 prefix of idempotency answers, 10 the hours of which there are some,
 --       11 abandoned positions
--- ARGV: 1 call id, 2 deadline (ms of Redis TIME), 3 greatest position the writer has seen, 4 writer's clock (ms),
---       5 seconds to keep written-through tweets, 6 seconds to hold the names of deleted accounts,
---       7 hours to remember idempotency keys, 8 1 to append nothing
---       because the log is full, 9 number of items, then each item:
+-- ARGV: 1 session, 2 number of the call in it, 3 deadline (ms of Redis TIME), 4 greatest position the writer has seen,
+--       5 writer's clock (ms), 6 seconds to keep written-through tweets, 7 seconds to hold the names of deleted accounts,
+--       8 hours to remember idempotency keys, 9 1 to append nothing because the log is full, 10 number of items, then
+--       each item:
 --         kind, type, version, payload, target, id of who acts or 0, position of the token or -1 for none,
 --         scope and fingerprint of its idempotency key ('' for none); and for kind
 --         'user':    explicit id or 0, name in lower case, username, e-mail HMAC, e-mail, password hash
@@ -19,19 +19,18 @@
 --         the same idempotency key, or the word why it was refused;
 --         or 'refused <time_ms> <head> <why>', and nothing was written.
 local DEADLINE_AHEAD_MS_MAX = 5000
-local CALLS_BUCKET_MS = 2000
-local CALLS_BUCKETS = 4
+local SESSIONS_MAX = 1024
 local CLOCK_AHEAD_MS_MAX = 3600000
 local HOUR_MS = 3600000
 local SCOPE_BYTES = 16
-local PASSED = 'deadline_passed'
+local PASSED, FORGOTTEN = 'deadline_passed', 'deadline_forgotten'
 
 local stream, meta = KEYS[1], KEYS[2]
-local names, emails, credentials, tweets, deletions = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local calls, names, emails, credentials, tweets, deletions = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local answers, answer_hours = KEYS[9], KEYS[10]
-local call_id, deadline_ms = ARGV[1], tonumber(ARGV[2])
-local seen, clock_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
-local is_full = ARGV[8] == '1'
+local session, number, deadline_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local seen, clock_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
+local is_full = ARGV[9] == '1'
 
 local now_ms = time_ms()
 local state = redis.call('HMGET', meta, 'head', 'epoch', 'halt', 'reported', 'version')
@@ -41,24 +40,31 @@ local function refuse(why)
   return 'refused ' .. digits(now_ms) .. ' ' .. digits(head) .. ' ' .. why
 end
 
--- First answers are kept in four hashes by deadline. One is emptied when a deadline eight seconds later needs it;
--- as deadlines lie at most five seconds ahead, every deadline in it has passed, and no call of it can run again.
-local bucket = math.floor(deadline_ms / CALLS_BUCKET_MS)
-local calls = KEYS[3] .. digits(bucket % CALLS_BUCKETS)
-
-local kept = redis.call('HMGET', calls, call_id, 'bucket')
-local first_answer, kept_bucket = kept[1], tonumber(kept[2] or '-1')
-if first_answer == PASSED then return refuse(PASSED) end
-if first_answer then
+-- Of each session the answer to its last call is kept. It makes the next one when it waits for this one no longer, so a
+-- copy of an earlier call is late, and a copy of this one gets the answer that it has got. No clock has a part in it.
+local kept = redis.call('HGET', calls, session)
+local kept_number = tonumber(kept and string.match(kept, '^%d+') or 0)
+if number < kept_number then return refuse('call_superseded') end
+if kept and number == kept_number then
+  local first_answer = string.match(kept, '^%d+ (.*)$')
+  local why = string.match(first_answer, '^%d+ (%l.*)$')
+  if why == PASSED or why == FORGOTTEN then return refuse(why) end
   return 'ok ' .. digits(now_ms) .. ' ' .. first_answer
+end
+local is_unknown = number > 1 and not kept
+
+-- Those that were used longest ago go first, by the head of the log then.
+local function drop_old_sessions()
+  local held, ages = redis.call('HGETALL', calls), {}
+  for i = 1, #held, 2 do ages[#ages + 1] = {tonumber(string.match(held[i + 1], '^%d+ (%d+)')), held[i]} end
+  table.sort(ages, function(one, other) return one[1] < other[1] end)
+  for i = 1, #ages / 2 do redis.call('HDEL', calls, ages[i][2]) end
 end
 
 local function keep_answer(answer)
-  if bucket > kept_bucket then
-    redis.call('DEL', calls)
-    redis.call('HSET', calls, 'bucket', digits(bucket))
-  end
-  redis.call('HSET', calls, call_id, answer)
+  if number == 0 then return end -- sent once, and never again
+  if not kept and redis.call('HLEN', calls) >= SESSIONS_MAX then drop_old_sessions() end
+  redis.call('HSET', calls, session, digits(number) .. ' ' .. answer)
 end
 
 -- Whether the log no longer holds an entry that this writer knows to be acknowledged. Of one with nothing before it either
@@ -74,10 +80,10 @@ end
 
 local is_forked = has_lost_entries()
 if now_ms > deadline_ms then
-  -- Proof that the call never ran, unless the clock leapt ahead and answers as old as its own are gone already, or the
-  -- log has lost entries and the answers with them.
-  if kept_bucket > bucket or is_forked or state[3] or not state[2] then return refuse('deadline_forgotten') end
-  keep_answer(PASSED) -- for a copy that is still on its way, should the clock step back before it is here
+  -- Proof that the call never ran, unless the log has lost entries and the answers with them. And never will: a copy
+  -- may still be on its way, and the clock may step back before it is here.
+  if is_unknown or is_forked or state[3] or not state[2] then return refuse(FORGOTTEN) end
+  keep_answer(digits(head) .. ' ' .. PASSED)
   return refuse(PASSED)
 end
 if deadline_ms > now_ms + DEADLINE_AHEAD_MS_MAX then return refuse('deadline_too_far') end
@@ -89,13 +95,14 @@ if is_forked then
 end
 if state[3] then return refuse('halted') end
 if not state[2] then return refuse('not_started') end
+if is_unknown and not is_full then return refuse('session_unknown') end
 if now_ms > math.max(unix_ms_of(head), clock_ms) + CLOCK_AHEAD_MS_MAX then return refuse('clock_ahead') end
 
 -- Decide.
 local results, accepted, claimed = {}, {}, {}
 local revoked, suspended, deleted = {}, {}, {} -- accounts, by what this call has already decided
 local answered = {} -- by scope, what this call has already decided
-local argument = 10
+local argument = 11
 local function take()
   local value = ARGV[argument]
   argument = argument + 1
@@ -135,7 +142,7 @@ end
 -- '<position>:<fingerprint>' of what was appended under an idempotency key. They are kept in one hash an hour, which no
 -- time to live may evict (HAZARDS 3); the owner drops it when its hour is out of the window.
 local function hashes_in_window()
-  local first_hour = hour_of(next_position(now_ms, head)) - tonumber(ARGV[7])
+  local first_hour = hour_of(next_position(now_ms, head)) - tonumber(ARGV[8])
   local hashes = {}
   for _, hour in ipairs(redis.call('SMEMBERS', answer_hours)) do
     if tonumber(hour) >= first_hour then hashes[#hashes + 1] = answers .. hour end
@@ -162,7 +169,7 @@ local function repetition(item)
 end
 
 local position = head
-for item_number = 1, tonumber(ARGV[9]) do
+for item_number = 1, tonumber(ARGV[10]) do
   local item = {kind = take(), type = take(), version = take(), payload = take(), target = tonumber(take())}
   local actor, token_position = take(), tonumber(take())
   item.claim = take()
@@ -234,7 +241,7 @@ local function write_account(item)
   local held = redis.call('HMGET', key, 'username', 'email_hmac')
   if item.is_deletion then
     redis.call('DEL', key, emails .. held[2])
-    redis.call('SET', names .. string.lower(held[1]), '-' .. digits(now_ms + tonumber(ARGV[6]) * 1000))
+    redis.call('SET', names .. string.lower(held[1]), '-' .. digits(now_ms + tonumber(ARGV[7]) * 1000))
     return
   end
   if item.hmac ~= '' then
@@ -266,7 +273,7 @@ if #accepted > 0 then
       redis.call('HSET', credentials .. id, 'username', item.username, 'email', item.email,
         'email_hmac', item.hmac, 'password_hash', item.password_hash, 'position', digits(item.position))
     elseif item.kind == 'tweet' and item.written_through ~= '' then
-      redis.call('SET', tweets .. digits(item.id), item.written_through, 'EX', ARGV[5])
+      redis.call('SET', tweets .. digits(item.id), item.written_through, 'EX', ARGV[6])
     elseif item.kind == 'deletion' then
       redis.call('DEL', tweets .. item.tweet_id)
       redis.call('ZADD', deletions, digits(item.position), item.deletion)

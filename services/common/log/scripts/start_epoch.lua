@@ -1,13 +1,12 @@
 -- The owner declares its state at `base` the truth from which the log continues, and lifts a halt.
 -- What the stream still holds goes, in the same call: the owner has archived what is part of its history and put the
--- rest aside, and nobody may apply that any more. The answers to earlier calls go too: their entries may be gone.
+-- rest aside, and nobody may apply that any more. Of earlier calls only the numbers stay: their entries may be gone.
 --
--- KEYS: 1 stream, 2 meta hash, 3 prefix of calls, 4 deletions
+-- KEYS: 1 stream, 2 meta hash, 3 calls, 4 deletions
 -- ARGV: 1 fence, 2 epoch, 3 base position, 4 entries up to it, 5 head and 6 reported position that the owner has seen,
 --       7 owner's clock (ms), 8 type, 9 version, 10 payload
 -- Answer: the position of the entry, or an error FENCE / EPOCH / CHANGED / CLOCK, and nothing was written.
 local CLOCK_AHEAD_MS_MAX = 3600000
-local CALLS_BUCKETS = 4
 
 local stream, meta = KEYS[1], KEYS[2]
 local epoch, base = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -32,5 +31,8 @@ redis.call('XADD', stream, entry_id(position), 'e', ARGV[8], 'v', ARGV[9], 'p', 
 redis.call('XSETID', stream, entry_id(position), 'ENTRIESADDED', digits(tonumber(ARGV[4]) + 1))
 redis.call('HSET', meta, 'head', digits(position), 'epoch', digits(epoch))
 redis.call('HDEL', meta, 'halt', 'reported')
-for bucket = 0, CALLS_BUCKETS - 1 do redis.call('DEL', KEYS[3] .. bucket) end
+for _, session in ipairs(redis.call('HKEYS', KEYS[3])) do
+  local number = string.match(redis.call('HGET', KEYS[3], session), '^%d+')
+  redis.call('HSET', KEYS[3], session, number .. ' ' .. digits(position) .. ' deadline_forgotten')
+end
 return digits(position)
