@@ -78,7 +78,7 @@ class History:
         self.ever: dict[int, list[Entry]] = (
             {position: entries[:] for position, entries in before.ever.items()} if before else {}
         )
-        self.lost: dict[int, Loss] = {}
+        self.lost: dict[Entry, Loss] = {}
         self.writes: list[Write] = before.writes[:] if before else []
         self.was_clock_set_back = False
         self._calls: dict[tuple[bytes, bytes], int] = {}
@@ -142,7 +142,7 @@ class History:
     @property
     def is_recovering(self) -> bool:
         """Whether Redis lacks what the owner has, or has lost more than the owner knows."""
-        newest = max((position for position, loss in self.lost.items()), default=0)
+        newest = max((entry.position for entry in self.lost), default=0)
         return self._meta(b"head") < newest or self._meta(b"head") < self._schedule.owner.owner.position
 
     def roll_back(self, index: int) -> Data:
@@ -165,7 +165,7 @@ class History:
         for entry in gone:
             # Not by its position alone: after a clock was set back, a fork may lie below what the owner has applied.
             was_applied = entry.kept in archived or volume.archive.position < entry.position <= volume.applied.position
-            self.lost[entry.position] = Loss(was_applied, self._knowers(entry.position))
+            self.lost[entry] = Loss(was_applied, self._knowers(entry.position))
         self._calls = {call: count for call, count in self._calls.items() if count <= length}
 
     def _knowers(self, position: int) -> list[Process]:
@@ -281,15 +281,16 @@ class History:
                 self._check_loss(write, position)
 
     def _check_loss(self, write: Write, position: int) -> None:
-        loss = self.lost.get(position)
-        if loss is None:
+        losses = [
+            loss for entry, loss in self.lost.items() if (entry.position, entry.payload) == (position, write.payload)
+        ]
+        if not losses:
             self._fail(f"write {write.number} was acknowledged at {position}, and is gone")
-            return
-        if loss.was_applied:
+        if any(loss.was_applied for loss in losses):
             self._fail(f"write {write.number} at {position} is gone, though the owner had applied it")
         summaries = self._schedule.owner.volume.reports._summaries.values()
         is_reported = any(max(each.reported_position, each.log_head) >= position for each in summaries)
-        if not is_reported and any(process.is_alive for process in loss.knowers):
+        if not is_reported and any(process.is_alive for loss in losses for process in loss.knowers):
             self._fail(f"write {write.number} at {position} is lost, which is not reported")
 
     def _check_ids(self) -> None:
@@ -330,8 +331,7 @@ class History:
 
     def _deleted_for_nothing(self) -> set[int]:
         """Accounts whose deletion was lost, after it had erased what they kept in confidence."""
-        gone = [entry for position in self.lost for entry in self.ever[position] if entry.name == AccountDeleted.name]
-        return {json.loads(entry.payload)["user_id"] for entry in gone}
+        return {json.loads(entry.payload)["user_id"] for entry in self.lost if entry.name == AccountDeleted.name}
 
     def _fail(self, why: str) -> None:
         raise Violation(why)
