@@ -162,7 +162,7 @@ class Owner:
         """
         status = self._log.status()
         self._applier.check_not_replaced(status.fence)
-        loss = self._loss(status) or self._replaced() or self._given_up()
+        loss = self._loss(status) or self._given_up()
         if loss is not None:
             self._trouble = f"log_forked: {loss}"
             self._log.halt(f"{NAME}: {loss}", self._held_position)
@@ -197,11 +197,6 @@ class Owner:
             return f"fence {self._volume.applied.fence} was raised, but the log has {status.fence}"
         if status.head == BEGINNING and status.length > 0:
             return f"the log has {status.length} entries, and has forgotten where it ends"
-        return None
-
-    def _replaced(self) -> str | None:
-        if self._recovery.is_replaced():
-            return f"the log has another entry at {self._volume.archive.position} than was applied"
         return None
 
     def _given_up(self) -> str | None:
@@ -243,7 +238,7 @@ class Owner:
             self._check_running()
 
     def _subscribe(self, after_position: int) -> Subscription:
-        return Subscription(self._log, after_position, name=NAME, entries_max=self._batch_entries_max, is_owner=True)
+        return Subscription(self._log, after_position, name=NAME, entries_max=self._batch_entries_max)
 
     def _maintain(self) -> None:
         """Look at the log, then hear who has left it, show our progress, trim and drop what nobody needs any more."""

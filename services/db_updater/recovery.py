@@ -107,14 +107,6 @@ class Recovery:
         if decided:
             self._log.forget_abandoned(decided)
 
-    def is_replaced(self) -> bool:
-        """Whether the log has another entry at our position than we have applied.
-
-        It came back older, and with a clock that stood behind: then positions are counted, and were given again.
-        """
-        theirs = self._log.entry(self._volume.archive.position)
-        return theirs is not None and theirs.kept != self._volume.archive.first_from(theirs.position)
-
     def _report_late(self, position: int, base_position: int, status: LogStatus) -> None:
         loss = RecoverySummary(
             epoch=status.epoch,
@@ -133,8 +125,6 @@ class Recovery:
 
         Raises BehindHorizon when there are such, and no restore has given them up.
         """
-        if self.is_replaced():
-            return 0
         while entries := self._log.read(self._volume.applied.position, entries_max=self._batch_entries_max):
             try:
                 continuing = check_chain(entries, self._volume.applied.position)

@@ -67,7 +67,7 @@ class Owner:
 
     def catch_up(self) -> None:
         """Apply the log to its end."""
-        subscription = Subscription(self.log, self.position, name="owner", block_ms=5, is_owner=True)
+        subscription = Subscription(self.log, self.position, name="owner", block_ms=5)
         while entries := subscription.next_batch():
             with self.engine.begin() as connection:
                 projection.apply(connection, entries)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Protocol
 
 from services.common.errors import BehindHorizon, LogForked, NewerVersion
@@ -17,9 +16,6 @@ class FollowableLog(Protocol):
 
     def read(self, after_position: int, *, entries_max: int, block_ms: int | None) -> list[Entry]:
         """Entries after a position, oldest first."""
-
-    def entry(self, position: int) -> Entry | None:
-        """The entry at a position, None if there is none (or no longer)."""
 
     def head(self) -> int:
         """The position of the newest entry."""
@@ -35,8 +31,7 @@ class Subscription:
     """A follower's place in the log.
 
     Entries are delivered only if each one's ``prev`` is the position before it, so a follower can neither miss
-    an entry nor go on with a history that is not its own (HAZARDS 1, 20). Nobody but the owner is led into a new epoch:
-    a position tells where somebody stands, and not by which of two histories.
+    an entry nor go on with a history that is not its own (HAZARDS 1, 20).
     """
 
     def __init__(
@@ -48,7 +43,6 @@ class Subscription:
         version: int = PROJECTION_VERSION,
         entries_max: int = 1000,
         block_ms: int | None = 500,
-        is_owner: bool = False,
     ) -> None:
         self.position = after_position
         self._log = log
@@ -56,8 +50,6 @@ class Subscription:
         self._version = version
         self._entries_max = entries_max
         self._block_ms = block_ms
-        self._is_owner = is_owner
-        self._last: Entry | None = None
 
     def next_batch(self) -> list[Entry]:
         """The next entries, at most ``entries_max``; empty when none came within ``block_ms``.
@@ -69,10 +61,8 @@ class Subscription:
         try:
             entries = self._read(self._block_ms) or self._read_up_to_head()
             if entries:
-                consecutive = self._within_epoch(check_chain(entries, self.position, self._version))
-                self._check_last(consecutive[0])
-                self._last = consecutive[-1]
-                self.position = self._last.position
+                consecutive = check_chain(entries, self.position, self._version)
+                self.position = consecutive[-1].position
                 return consecutive
         except LogForked as fork:
             shown_by = entries[0].position if entries else None
@@ -99,26 +89,6 @@ class Subscription:
                 f"all entries up to {head} are trimmed, we are at {self.position}: a snapshot is needed"
             )
         return entries
-
-    def _within_epoch(self, entries: list[Entry]) -> list[Entry]:
-        """The entries up to a new epoch. Raises BehindHorizon where that is what comes next."""
-        if self._is_owner:
-            return entries
-        within = list(takewhile(lambda entry: entry.name != EpochStarted.name or entry.prev == BEGINNING, entries))
-        if not within:
-            raise BehindHorizon(f"an epoch has started from {self.position}: a snapshot is needed")
-        return within
-
-    def _check_last(self, following: Entry) -> None:
-        """Raise LogForked if the log has another entry at our position than it had.
-
-        It came back older, and has given positions again. That happens where they are counted, because the clock stands
-        behind; so only then is it looked for.
-        """
-        if self._last is None or following.position != self.position + 1:
-            return
-        if self._log.entry(self.position) not in (None, self._last):
-            raise LogForked(f"the log has another entry at {self.position} than it had")
 
     def _read(self, block_ms: int | None) -> list[Entry]:
         return self._log.read(self.position, entries_max=self._entries_max, block_ms=block_ms)

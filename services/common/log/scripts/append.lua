@@ -32,7 +32,7 @@ local session, number, deadline_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3
 local seen, clock_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
 local is_full = ARGV[9] == '1'
 
-local now_ms = time_ms()
+local now_ms, micros = clock()
 local state = redis.call('HMGET', meta, 'head', 'epoch', 'halt', 'reported', 'version')
 local head = tonumber(state[1] or '0')
 
@@ -142,7 +142,7 @@ end
 -- '<position>:<fingerprint>' of what was appended under an idempotency key. They are kept in one hash an hour, which no
 -- time to live may evict (HAZARDS 3); the owner drops it when its hour is out of the window.
 local function hashes_in_window()
-  local first_hour = hour_of(next_position(now_ms, head)) - tonumber(ARGV[8])
+  local first_hour = hour_of(first_position(now_ms, micros, head)) - tonumber(ARGV[8])
   local hashes = {}
   for _, hour in ipairs(redis.call('SMEMBERS', answer_hours)) do
     if tonumber(hour) >= first_hour then hashes[#hashes + 1] = answers .. hour end
@@ -217,7 +217,7 @@ for item_number = 1, tonumber(ARGV[10]) do
     results[item_number] = why
   else
     item.prev = position
-    position = next_position(now_ms, position)
+    position = #accepted == 0 and first_position(now_ms, micros, head) or position + 1
     item.position = position
     if item.id == 0 then item.id = position end
     if item.kind == 'user' then

@@ -2,19 +2,23 @@
 -- they are printed with %.0f only, because tostring, .. and cjson lose digits (HAZARDS 13).
 local EPOCH_MS = 1735689600000
 local SEQUENCES_PER_MS = 4096
+local SKIPPED_MAX = 1024
 
-local function time_ms()
+-- The time in milliseconds, and the microseconds of this second.
+local function clock()
   local now = redis.call('TIME')
-  return tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+  return tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000), tonumber(now[2])
 end
 
 local function digits(number)
   return string.format('%.0f', number)
 end
 
--- The first position of this millisecond, or the one after `head` where the clock stands still or went back.
-local function next_position(now_ms, head)
-  return math.max((now_ms - EPOCH_MS) * SEQUENCES_PER_MS, head + 1)
+-- The first position of this millisecond, or one after `head` where the clock stands still or went back. Not just the
+-- next one then: a log that came back older would give again what it has given before, and nobody could tell by it.
+local function first_position(now_ms, micros, head)
+  local timed = (now_ms - EPOCH_MS) * SEQUENCES_PER_MS
+  return timed > head and timed or head + 1 + micros % SKIPPED_MAX
 end
 
 local function unix_ms_of(position)

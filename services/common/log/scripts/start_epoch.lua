@@ -19,11 +19,12 @@ if head ~= tonumber(ARGV[5]) or reported ~= tonumber(ARGV[6]) then
 end
 
 -- Above every position that anybody has reported, so that no id is ever given twice.
-local above, now_ms = math.max(base, head, reported), time_ms()
+local above = math.max(base, head, reported)
+local now_ms, micros = clock()
 if now_ms > math.max(unix_ms_of(above), tonumber(ARGV[7])) + CLOCK_AHEAD_MS_MAX then
   return redis.error_reply('CLOCK ' .. digits(now_ms))
 end
-local position = next_position(now_ms, above)
+local position = first_position(now_ms, micros, above)
 
 -- Without the stream's last id too, which a record of another program may have put into the far future.
 redis.call('UNLINK', stream, KEYS[4])
