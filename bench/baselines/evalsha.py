@@ -24,18 +24,26 @@ WRITTEN_THROUGH: Final = b"x" * 300
 _DEADLINE_MS: Final = 2_000
 
 
-def arguments_of(items: Sequence[AppendItem], head: int) -> tuple[Any, ...]:
-    """What the script is given for a call of these items, by somebody who has seen the log up to ``head``."""
-    now_ms = time.time_ns() // 1_000_000
-    call = AppendCall(uuid.uuid4().hex, 1, now_ms + _DEADLINE_MS, head, now_ms, items)
-    return len(KEYS), *KEYS, *encode_call(call)
+class Session:
+    """Numbers the calls of a connection, as a writer does."""
+
+    def __init__(self) -> None:
+        self._name = uuid.uuid4().hex
+        self._number = 0
+
+    def arguments_of(self, items: Sequence[AppendItem], head: int) -> tuple[Any, ...]:
+        """What the script is given for the next call, by somebody who has seen the log up to ``head``."""
+        self._number += 1
+        now_ms = time.time_ns() // 1_000_000
+        call = AppendCall(self._name, self._number, now_ms + _DEADLINE_MS, head, now_ms, items)
+        return len(KEYS), *KEYS, *encode_call(call)
 
 
 def latencies_ms(redis_url: str, user_id: int, calls: int) -> Iterator[float]:
     """How long each of so many calls took."""
     with Redis.from_url(redis_url, protocol=2) as redis:
         sha = redis.script_load(SCRIPT)
-        head = int(cast("bytes", redis.hget(keys.META, "head")))
+        head, session = int(cast("bytes", redis.hget(keys.META, "head"))), Session()
         for number in range(calls):
             item = AppendItem(
                 TweetCreated(user_id, f"one call after another, this is the {number}th"),
@@ -43,7 +51,7 @@ def latencies_ms(redis_url: str, user_id: int, calls: int) -> Iterator[float]:
                 holder=TokenHolder(user_id, head),
                 written_through=WRITTEN_THROUGH,
             )
-            arguments = arguments_of([item], head)
+            arguments = session.arguments_of([item], head)
             began_at = time.perf_counter()
             reply = redis.evalsha(sha, *arguments)
             yield (time.perf_counter() - began_at) * 1000
