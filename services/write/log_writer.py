@@ -29,7 +29,17 @@ from redis.exceptions import (
 
 from services.common import faults, keys
 from services.common.errors import LogUnavailable, OperationalError, OutcomeUnknown, WritesRefused
-from services.common.log.append import KEYS, SCRIPT, AppendCall, AppendItem, Argument, Result, encode_call, parse_reply
+from services.common.log.append import (
+    KEYS,
+    SCRIPT,
+    SEEN_ARGUMENT,
+    AppendCall,
+    AppendItem,
+    Argument,
+    Result,
+    encode_call,
+    parse_reply,
+)
 from services.common.log.durability import HIDDEN, SETTINGS, judge
 from services.common.log.redis_errors import is_passing
 from services.common.log.redis_url import connection_pool
@@ -105,6 +115,7 @@ class LogWriter:
                 await self._open(_attempt_until(deadline) if is_in_doubt else deadline)
                 if not is_in_doubt:
                     arguments = self._new_call(items, deadline)
+                arguments[SEEN_ARGUMENT] = self._view.head  # another connection may have had an answer meanwhile
                 return await self._append(arguments, deadline)
             except _Unanswered as error:
                 if not is_in_doubt:

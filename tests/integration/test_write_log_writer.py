@@ -204,6 +204,21 @@ async def test_a_log_that_lost_what_it_acknowledged_is_halted_by_the_next_write(
     assert EventLog(started.url).status().halt is not None
 
 
+async def test_a_call_that_is_sent_again_tells_what_was_seen_since(started: RedisServer) -> None:
+    """The simulation's seed 7539: another connection had an answer, Redis lost that, and only this call could tell."""
+    view = LogView()
+    async with FaultyNetwork(started.port) as network, writer_to(network.url, view) as writer:
+        await append(writer, tweet("before"))
+        acknowledged = view.head + 4096 * 60_000
+        network.faults.append(Fault.LOSE_REQUEST)
+        network.on_append = lambda: view.observe_head(acknowledged)
+        with pytest.raises(OutcomeUnknown):
+            await append(writer, tweet("sent again"), seconds=BUDGET_SECONDS)
+    status = EventLog(started.url).status()
+    assert (status.halt is not None, status.reported) == (True, acknowledged)
+    assert contents(started.url) == [b'{"user_id":1,"content":"before"}']
+
+
 async def test_a_log_without_an_owner_refuses_writes(redis_server: RedisServer) -> None:
     """Until an owner has once started it, nobody would apply them."""
     async with writer_to(redis_server.url) as writer:

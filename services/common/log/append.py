@@ -39,6 +39,8 @@ KEYS: Final = (
     keys.IDEMPOTENCY_HOURS,
     keys.ABANDONED,
 )
+SEEN_ARGUMENT: Final = 3
+"""Where ``seen_position`` is among the arguments of a call. It may differ from one sending to the next."""
 WRITTEN_THROUGH_SECONDS: Final = 60
 """How long ``tweet:{id}`` stays for readers that are behind; after that they ask the stream itself."""
 
