@@ -15,6 +15,12 @@ class Actor(msgspec.Struct, frozen=True):
     user_id: int | None
     holder: TokenHolder | None = None
 
+    def named(self) -> int:
+        """The user who acts, where nobody can anonymously. Raises ClientError 422."""
+        if self.user_id is None:
+            raise ClientError(422, "user_id_missing", "Say who acts: send a token, or user_id")
+        return self.user_id
+
 
 class Gate:
     """Lets writes in: with a good token, or without any unless ``is_required``."""

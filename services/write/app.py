@@ -17,7 +17,10 @@ from services.common.telemetry import MetricsServer, create_registry
 from services.common.web import RequestLimits
 from services.common.web import create_app as create_web_app
 from services.common.web.lifecycle import terminate_self
+from services.write.accounts import Accounts
 from services.write.actors import Gate
+from services.write.acts import Acts
+from services.write.appending import Appending
 from services.write.authors import Authors
 from services.write.clocks import LogView, TrustedClock
 from services.write.credentials import Credentials
@@ -34,6 +37,7 @@ from services.write.logins import Logins
 from services.write.metrics import AppendMetrics, ExistenceMetrics, LogMetrics
 from services.write.routes import auth, tweets, users
 from services.write.settings import WriteSettings
+from services.write.tweets import Tweets
 
 CALLS_IN_FLIGHT_MAX = 2  # one is fsynced while the next one is on its way
 
@@ -111,13 +115,12 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
                 authors.forget_all()
 
             watch.on_epoch = forget_all
+            appending = Appending(commit.append, commit.submit, existence)
+            claims = Claims(settings.email_hash_key)
             app.state.handlers = hot_writes.handlers = Handlers(
-                commit.append,
-                commit.submit,
-                existence=existence,
-                authors=authors,
-                credentials=credentials,
-                claims=Claims(settings.email_hash_key),
+                Accounts(appending, existence=existence, authors=authors, credentials=credentials, claims=claims),
+                Tweets(appending, existence=existence, authors=authors, claims=claims),
+                Acts(appending, existence=existence, claims=claims),
             )
             await stack.enter_async_context(_running(watch))
             yield

@@ -11,9 +11,11 @@ from services.common.events import TweetCreated
 from services.common.ids import BEGINNING, POSITION_MAX
 from services.common.web.hot import Answered, Begin, Body, Finish, HotRoute, HotRoutes, RequestHeaders, WholeAnswer
 from services.write.actors import Actor, Gate, actor_of
-from services.write.handlers import CreatedTweetView, Handlers, Written
+from services.write.handlers import Handlers
+from services.write.outcome import Written
 from services.write.routes.wire import SUCCESS
 from services.write.text import tweet_content
+from services.write.tweets import CreatedTweetView
 
 S = TypeVar("S")
 Id = Annotated[int, Meta(ge=1, le=POSITION_MAX)]
@@ -68,7 +70,7 @@ class HotWrites:
             in_reply_to_id=wanted.in_reply_to_id,
             quote_of_id=wanted.quote_of_id,
         )
-        self.handlers.begin_tweet(event, author, lambda outcome: finish(*_answered(outcome, 201)))
+        self.handlers.tweets.begin(event, author, lambda outcome: finish(*_answered(outcome, 201)))
         return True
 
     def _begin_like(self, headers: RequestHeaders, body: Body, tweet_id: int, finish: Finish) -> bool:
@@ -76,7 +78,7 @@ class HotWrites:
         if act is None or self.handlers is None or _KEY in headers:
             return False
         actor = self._actor(headers, act.user_id)
-        self.handlers.begin_like(tweet_id, actor, lambda outcome: finish(*_answered(outcome, 200)))
+        self.handlers.acts.begin_like(tweet_id, actor, lambda outcome: finish(*_answered(outcome, 200)))
         return True
 
     def _actor(self, headers: RequestHeaders, named_id: int | None) -> Actor:

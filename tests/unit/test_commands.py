@@ -162,7 +162,7 @@ def test_a_misspelt_field_is_refused() -> None:
 
 @pytest.mark.parametrize("command", [Act, ActAs])
 def test_who_acts_may_be_left_out(command: type[Act | ActAs]) -> None:
-    """A token says it; without one a like is anonymous and a follow is refused (services/write/handlers.py)."""
+    """A token says it; without one a like is anonymous and a follow is refused (services/write/acts.py)."""
     assert command.model_validate({}).user_id is None
     assert command.model_validate({"user_id": None}).user_id is None
 

@@ -36,4 +36,4 @@ async def refresh(command: Refresh, logins: LoginsOfApp) -> Response:
 @router.post("/revoke", response_model=Success, responses=problems(400, 401, 403))
 async def revoke(request: Request, handlers: HandlersOfApp, holder: ProvenHolder) -> Response:
     """Make all of one's tokens useless, everywhere; the one sent too."""
-    return success(request, await handlers.revoke_tokens(holder))
+    return success(request, await handlers.accounts.revoke_tokens(holder))

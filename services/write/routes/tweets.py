@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from services.common.web import problems
 from services.write.actors import actor_of
 from services.write.commands import Act, ActAs, CreateTweet
-from services.write.handlers import CreatedTweetView
 from services.write.routes.wire import HandlersOfApp, Holder, Key, PathId, Success, created, success
+from services.write.tweets import CreatedTweetView
 
 router = APIRouter(prefix="/tweets", tags=["tweets"])
 
@@ -22,7 +22,7 @@ async def create_tweet(
     ``user`` is the author with counters at most a minute old. It is null where the read service could not be
     asked in time: the tweet exists all the same.
     """
-    return created(request, await handlers.create_tweet(command, actor_of(holder, command.user_id), key))
+    return created(request, await handlers.tweets.create(command, actor_of(holder, command.user_id), key))
 
 
 @router.delete("/{tweet_id}", response_model=Success, responses=problems(401, 403, 404))
@@ -30,7 +30,7 @@ async def delete_tweet(
     request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, act: ActAs | None = None
 ) -> Response:
     """Delete a tweet, as its author. To delete what is not there any more is a success."""
-    return success(request, await handlers.delete_tweet(tweet_id, actor_of(holder, act.user_id if act else None)))
+    return success(request, await handlers.tweets.delete(tweet_id, actor_of(holder, act.user_id if act else None)))
 
 
 @router.post("/{tweet_id}/like", response_model=Success, responses=problems(401, 403, 404))
@@ -38,7 +38,7 @@ async def like_tweet(
     request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, key: Key, act: Act | None = None
 ) -> Response:
     """Like a tweet, once for each user; without a body anonymously."""
-    return success(request, await handlers.like(tweet_id, actor_of(holder, act.user_id if act else None), key))
+    return success(request, await handlers.acts.like(tweet_id, actor_of(holder, act.user_id if act else None), key))
 
 
 @router.post("/{tweet_id}/retweet", response_model=Success, responses=problems(401, 403, 404))
@@ -46,7 +46,7 @@ async def retweet_tweet(
     request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, key: Key, act: Act | None = None
 ) -> Response:
     """Retweet a tweet, once for each user; without a body anonymously."""
-    return success(request, await handlers.retweet(tweet_id, actor_of(holder, act.user_id if act else None), key))
+    return success(request, await handlers.acts.retweet(tweet_id, actor_of(holder, act.user_id if act else None), key))
 
 
 @router.delete("/{tweet_id}/like", response_model=Success, responses=problems(401, 403, 404))
@@ -54,7 +54,7 @@ async def unlike_tweet(
     request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, act: ActAs | None = None
 ) -> Response:
     """Take back a like, as oneself or, without a token, as the user whom the body names. Anonymous ones stay."""
-    return success(request, await handlers.unlike(tweet_id, actor_of(holder, act.user_id if act else None)))
+    return success(request, await handlers.acts.unlike(tweet_id, actor_of(holder, act.user_id if act else None)))
 
 
 @router.delete("/{tweet_id}/retweet", response_model=Success, responses=problems(401, 403, 404))
@@ -62,4 +62,4 @@ async def unretweet_tweet(
     request: Request, tweet_id: PathId, handlers: HandlersOfApp, holder: Holder, act: ActAs | None = None
 ) -> Response:
     """Take back a retweet, as oneself or, without a token, as the user whom the body names. Anonymous ones stay."""
-    return success(request, await handlers.unretweet(tweet_id, actor_of(holder, act.user_id if act else None)))
+    return success(request, await handlers.acts.unretweet(tweet_id, actor_of(holder, act.user_id if act else None)))

@@ -34,7 +34,7 @@ async def create_user(
     Repeated under an Idempotency-Key, tokens come again only with the account's password or, for an account without
     one, with a key of at least 32 characters.
     """
-    written = await handlers.create_user(command, key)
+    written = await handlers.accounts.create(command, key)
     if written.is_repeated and key is not None:
         return created(request, written, await logins.of_repeated_account(written.position, command, key))
     return created(request, written, logins.of_new_account(written.position))
@@ -45,7 +45,7 @@ async def update_account(
     request: Request, command: UpdateAccount, handlers: HandlersOfApp, logins: LoginsOfApp, holder: ProvenHolder
 ) -> Response:
     """Change one's account. A new password makes all tokens useless, and new ones come with the answer."""
-    written = await handlers.update_account(command, holder)
+    written = await handlers.accounts.update(command, holder)
     is_new_login = command.password is not None
     return success(request, written, logins.issue(holder.user_id, written.position) if is_new_login else None)
 
@@ -53,7 +53,7 @@ async def update_account(
 @router.delete("/me", response_model=Success, responses=problems(401, 403))
 async def delete_account(request: Request, handlers: HandlersOfApp, holder: ProvenHolder) -> Response:
     """Delete one's account and tweets, for good. Nobody can take the name for 30 days."""
-    return success(request, await handlers.delete_account(holder))
+    return success(request, await handlers.accounts.delete(holder))
 
 
 @router.post("/{user_id}/follow", response_model=Success, responses=problems(401, 403, 404))
@@ -61,7 +61,7 @@ async def follow_user(
     request: Request, user_id: PathId, handlers: HandlersOfApp, holder: Holder, key: Key, act: ActAs | None = None
 ) -> Response:
     """Follow a user, as oneself or, without a token, as the user whom the body names."""
-    return success(request, await handlers.follow(actor_of(holder, act.user_id if act else None), user_id, key))
+    return success(request, await handlers.acts.follow(actor_of(holder, act.user_id if act else None), user_id, key))
 
 
 @router.delete("/{user_id}/follow", response_model=Success, responses=problems(401, 403, 404))
@@ -69,4 +69,4 @@ async def unfollow_user(
     request: Request, user_id: PathId, handlers: HandlersOfApp, holder: Holder, act: ActAs | None = None
 ) -> Response:
     """No longer follow a user, as oneself or, without a token, as the user whom the body names."""
-    return success(request, await handlers.unfollow(actor_of(holder, act.user_id if act else None), user_id))
+    return success(request, await handlers.acts.unfollow(actor_of(holder, act.user_id if act else None), user_id))

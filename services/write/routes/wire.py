@@ -14,9 +14,10 @@ from services.common.ids import POSITION_MAX
 from services.common.log.append import TokenHolder
 from services.common.web import client_address, set_position
 from services.write.actors import Gate
-from services.write.handlers import Handlers, Written
+from services.write.handlers import Handlers
 from services.write.idempotency import IdempotencyKey, check_key
 from services.write.logins import Logins
+from services.write.outcome import Written
 
 
 def _digits(text: str) -> str:

@@ -1,0 +1,67 @@
+"""Appending what a command has become, unless it refers to what is not there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import msgspec
+
+from services.common.errors import ClientError
+from services.common.ids import POSITION_MAX
+from services.common.log.append import AppendItem, Result
+from services.write.existence import Existence, Kind
+from services.write.outcome import Finish, Written
+
+AppendOne = Callable[[AppendItem, float], Awaitable[Result]]
+"""Append one item by a deadline on the event loop's clock."""
+
+Submit = Callable[[AppendItem, float, Callable[[Result | Exception], None]], None]
+"""The same for who does not wait: called with the result, or with what AppendOne raises."""
+
+T = TypeVar("T")
+
+
+class Appending:
+    """What all handlers append through; each item by a deadline, as GroupCommit does."""
+
+    def __init__(self, append: AppendOne, submit: Submit, existence: Existence) -> None:
+        self.append = append
+        self.submit = submit
+        self._existence = existence
+        self._begun: set[asyncio.Task[None]] = set()
+
+    async def refusal(self, *subjects: tuple[Kind, int]) -> ClientError | None:
+        """The 404 for the first of these that provably does not exist."""
+        try:
+            await self._existence.refuse_absent(*subjects)
+        except ClientError as refusal:
+            return refusal
+        return None
+
+    async def append_unless(self, refusal: ClientError | None, item: AppendItem, deadline: float) -> Result:
+        """Append an item. Raises the refusal, except of what was done before what it refers to was gone."""
+        if refusal is None:
+            return await self.append(item, deadline)
+        if item.claim is None:
+            raise refusal
+        # Only the log knows whether it was. Nothing above the head exists, so it can append nothing now.
+        result = await self.append(msgspec.structs.replace(item, target=POSITION_MAX), deadline)
+        if result == "not_found":
+            raise refusal
+        return result
+
+    def begin_task(self, work: Coroutine[Any, Any, Written[T]], finish: Finish[T]) -> None:
+        """Do in a task what has to wait for more than the log, and finish with what comes of it."""
+
+        async def run() -> None:
+            try:
+                outcome: Written[T] | Exception = await work
+            except Exception as error:  # noqa: BLE001 - who finishes knows what to answer to it
+                outcome = error
+            finish(outcome)
+
+        task = asyncio.create_task(run())
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
