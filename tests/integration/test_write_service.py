@@ -16,6 +16,7 @@ import pytest
 from services.common import keys
 from services.common.ids import POSITION_MAX, created_at
 from services.common.log.client import EventLog
+from services.write import existence, outcome
 from services.write.app import create_app
 from services.write.existence import CONNECTIONS_MAX
 from services.write.settings import WriteSettings
@@ -58,6 +59,13 @@ async def write(
     """A client of a write service over the started log, which asks ``reader``."""
     async with write_service(redis_server.url, READ_SERVICE_URL=reader.url) as client:
         yield client
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time for what the read service says, however busy the machine is; for tests that are not about time."""
+    monkeypatch.setattr(existence, "ASK_SECONDS", 3.0)
+    monkeypatch.setattr(outcome, "REQUEST_SECONDS", 4.5)
 
 
 @asynccontextmanager
@@ -364,6 +372,7 @@ async def test_an_id_above_the_head_is_a_404_whoever_is_silent(
     assert len(entries(event_log)) == 1
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_many_likes_of_one_unknown_tweet_ask_the_reader_once(
     write: httpx.AsyncClient, reader: StubReader
 ) -> None:
@@ -375,6 +384,7 @@ async def test_many_likes_of_one_unknown_tweet_ask_the_reader_once(
     assert reader.requests == [f"/tweets/{head - 1}"]
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_the_author_comes_from_the_read_service(
     write: httpx.AsyncClient, reader: StubReader, event_log: EventLog
 ) -> None:
