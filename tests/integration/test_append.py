@@ -24,9 +24,7 @@ YEAR_MS = 365 * 24 * HOUR_MS
 @pytest.fixture
 def log(redis_server: RedisServer) -> ScriptedLog:
     """A started log with a clock of its own."""
-    scripted = ScriptedLog(redis_server.url)
-    scripted.start()
-    return scripted
+    return ScriptedLog.started(redis_server.url)
 
 
 def tweet(content: str = "hello", written_through: bytes | None = None) -> AppendItem:

@@ -32,9 +32,7 @@ LATE = 2**52
 @pytest.fixture
 def log(redis_server: RedisServer) -> ScriptedLog:
     """A started log with a clock of its own."""
-    scripted = ScriptedLog(redis_server.url)
-    scripted.start()
-    return scripted
+    return ScriptedLog.started(redis_server.url)
 
 
 def user(username: str, email_hmac: str) -> AppendItem:

@@ -20,9 +20,7 @@ ZEROS, COLONS, BREAKS = bytes(16), b":" * 16, b"\n" * 16  # digests may be any b
 @pytest.fixture
 def log(redis_server: RedisServer) -> ScriptedLog:
     """A started log with a clock of its own, in the last second of an hour."""
-    scripted = ScriptedLog(redis_server.url, now_ms=1_800_000_000_000 // HOUR_MS * HOUR_MS + HOUR_MS - 1000)
-    scripted.start()
-    return scripted
+    return ScriptedLog.started(redis_server.url, now_ms=1_800_000_000_000 // HOUR_MS * HOUR_MS + HOUR_MS - 1000)
 
 
 def tweet(scope: bytes = ZEROS, fingerprint: bytes = COLONS, **more: TokenHolder | int) -> AppendItem:

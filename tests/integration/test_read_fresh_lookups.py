@@ -28,9 +28,7 @@ ADA = UserView(7, "ada", "2026-01-01T00:00:00.000Z", followers_count=3, followin
 @pytest.fixture
 def log(redis_server: RedisServer) -> ScriptedLog:
     """A started log."""
-    scripted = ScriptedLog(redis_server.url)
-    scripted.start()
-    return scripted
+    return ScriptedLog.started(redis_server.url)
 
 
 @pytest.fixture

@@ -101,9 +101,7 @@ def following(redis_url: str, owner: Owner, directory: Path) -> Iterator[Reader]
 @pytest.fixture
 def log(redis_server: RedisServer) -> ScriptedLog:
     """A started log."""
-    scripted = ScriptedLog(redis_server.url)
-    scripted.start()
-    return scripted
+    return ScriptedLog.started(redis_server.url)
 
 
 @pytest.fixture

@@ -18,9 +18,7 @@ from tests.support.scripted_log import ScriptedLog
 @pytest.fixture
 def log(redis_server: RedisServer) -> ScriptedLog:
     """A started log."""
-    scripted = ScriptedLog(redis_server.url)
-    scripted.start()
-    return scripted
+    return ScriptedLog.started(redis_server.url)
 
 
 def append(log: ScriptedLog, entries: int) -> list[int]:

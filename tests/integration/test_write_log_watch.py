@@ -37,9 +37,7 @@ class Writer:
 @pytest.fixture
 def log(redis_server: RedisServer) -> ScriptedLog:
     """A started log."""
-    scripted = ScriptedLog(redis_server.url)
-    scripted.start()
-    return scripted
+    return ScriptedLog.started(redis_server.url)
 
 
 @pytest.fixture

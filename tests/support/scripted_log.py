@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from redis import Redis
 
@@ -29,6 +30,13 @@ class ScriptedLog:
         self._append = self.redis.register_script(_on_test_clock(SCRIPT))
         self._start_epoch = self.redis.register_script(_on_test_clock(load("start_epoch", appends=True)))
         self.set_time(now_ms)
+
+    @classmethod
+    def started(cls, url: str, now_ms: int = 1_800_000_000_000) -> Self:
+        """One whose first epoch has begun."""
+        log = cls(url, now_ms)
+        log.start()
+        return log
 
     def set_time(self, now_ms: int) -> None:
         """Set the clock of the server."""
