@@ -1,4 +1,4 @@
-"""Heads of hot requests that were parsed before, byte for byte: these are not parsed again (ADR 39).
+"""Heads of hot requests that were parsed before, byte for byte: these are not parsed again (ADR 39, 43).
 
 A client sends the same headers with each request. All that differs is the first line, of which a hot route takes only
 one form, and how long a body is. So what came is such a line and bytes of which is known what they mean, or it is for
