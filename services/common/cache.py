@@ -35,8 +35,11 @@ ENTRY_OVERHEAD_BYTES: Final = 600
 NAME_BYTES: Final = array("I").itemsize
 """What each thing that an entry was made from takes besides."""
 
-KEYS_SEEN_MAX: Final = 2**16
-"""What a Doorkeeper remembers before it starts again: about as many keys as a cache of 64 MB has entries."""
+KEYS_SEEN_MAX: Final = 2**14
+"""What a Doorkeeper remembers before it starts again: about as many keys as the default cache has entries of tweets.
+
+What is asked for again later than that would not be in the cache any more.
+"""
 
 _KEY_SLOTS: Final = 4 * KEYS_SEEN_MAX
 

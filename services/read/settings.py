@@ -43,7 +43,7 @@ class ReadSettings(PublicSettings):
     )
     auth_keys_file: AuthKeysFile = None
     cache_bytes_max: int = Field(
-        24 * 1024 * 1024, ge=0, description="Memory for encoded responses, in bytes; 0 caches nothing."
+        16 * 1024 * 1024, ge=0, description="Memory for encoded responses, in bytes; 0 caches nothing."
     )
     min_position_wait_seconds: float = Field(
         1.0, ge=0, le=30, description="How long a read with X-Min-Position waits for it before it answers 503."
