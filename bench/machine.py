@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import platform
 import subprocess
@@ -45,11 +46,22 @@ def describe() -> Machine:
         kernel=platform.release(),
         python=platform.python_version(),
         sqlite=f"{check_sqlite()} ({sqlite_library().__name__})",
-        valkey=_first_line(str(find_server()), "--version").partition(" sha")[0],
+        valkey=f"{_first_line(str(find_server()), '--version').partition(' sha')[0]} with {jemalloc()}",
         wrk=_first_line("wrk", "-v").partition(" [")[0],
         commit=_first_line("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"),
         load_average=round(os.getloadavg()[0], 2),
     )
+
+
+def jemalloc() -> str:
+    """The allocator that Redis's images and packages are built with, by which the embedded server is one of them.
+
+    With the C library's it takes a quarter longer for the same entries. Raises FileNotFoundError where it is missing.
+    """
+    found = ctypes.util.find_library("jemalloc")
+    if found is None:
+        raise FileNotFoundError("jemalloc is needed, as Redis has it in production (on Debian: apt install libjemalloc2)")
+    return found
 
 
 def pin(pid: int, core: int) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from bench import usage
 from bench.data import Society, volume_of
-from bench.machine import LOAD_CORE, SERVER_CORE, pin
+from bench.machine import LOAD_CORE, SERVER_CORE, jemalloc, pin
 from services.common.auth.key_file import add_key, read_key_file
 from services.common.auth.signing_keys import parse_keys
 from services.common.auth.tokens import LIFE_SECONDS, Claims, encode
@@ -46,6 +46,7 @@ class BenchSystem(System):
             "LOG_RETENTION_SECONDS": "60",
         }
         super().__init__(directory, readers=readers, environment=settings)
+        self.redis.environment["LD_PRELOAD"] = jemalloc()
         volume_of(society, self.owner_directory)
 
     @property

@@ -126,11 +126,11 @@ end
 -- Why this account may not act, or not with a token of this position (-1: without one); nil if it may. Nothing is
 -- appended for an account that is gone: nobody would ever see it.
 local function why_barred(actor, token_position)
-  local held = redis.call('HMGET', credentials .. actor, 'revoked_position', 'suspended_position')
+  local held = redis.call('HMGET', credentials .. actor, 'revoked_position', 'suspended_position', 'username')
   local is_suspended = suspended[actor]
   if is_suspended == nil then is_suspended = tonumber(held[2] or '0') > 0 end
   if is_suspended and not deleted[actor] then return 'account_suspended' end
-  local has_left = is_gone(actor) and not claimed[credentials .. actor]
+  local has_left = (deleted[actor] or not held[3]) and not claimed[credentials .. actor]
   if token_position < 0 then return has_left and 'actor_gone' or nil end
   if token_position < (revoked[actor] or tonumber(held[1] or '0')) or has_left then return 'token_revoked' end
 end
@@ -168,27 +168,27 @@ local function repetition(item)
   return '=' .. string.sub(answer, 1, colon - 1)
 end
 
-local position = head
+local position, position_digits = head, digits(head)
 for item_number = 1, tonumber(ARGV[10]) do
   local item = {kind = take(), type = take(), version = take(), payload = take(), target = tonumber(take())}
   local actor, token_position = take(), tonumber(take())
   item.claim = take()
   local why = nil
   if item.kind == 'user' then
-    item.id = tonumber(take())
+    item.id = take()
     item.name_key = names .. take()
     item.username = take()
     item.hmac = take()
     item.email_key = emails .. item.hmac
     item.email = take()
     item.password_hash = take()
-    local id_key = credentials .. digits(item.id)
-    if item.id > 0 and (claimed[id_key] or redis.call('EXISTS', id_key) == 1) then why = 'id_taken'
+    local id_key = credentials .. item.id
+    if item.id ~= '0' and (claimed[id_key] or redis.call('EXISTS', id_key) == 1) then why = 'id_taken'
     elseif taken(item.name_key) then why = 'username_taken'
     elseif taken(item.email_key) then why = 'email_taken'
     end
   elseif item.kind == 'tweet' then
-    item.id = tonumber(take())
+    item.id = take()
     item.written_through = take()
   elseif item.kind == 'deletion' then
     item.tweet_id = take()
@@ -216,12 +216,13 @@ for item_number = 1, tonumber(ARGV[10]) do
   if why then
     results[item_number] = why
   else
-    item.prev = position
+    item.prev = position_digits
     position = #accepted == 0 and first_position(now_ms, micros, head) or position + 1
-    item.position = position
-    if item.id == 0 then item.id = position end
+    position_digits = digits(position)
+    item.position, item.digits = position, position_digits
+    if item.id == '0' then item.id = position_digits end
     if item.kind == 'user' then
-      claimed[credentials .. digits(item.id)] = true
+      claimed[credentials .. item.id] = true
       claimed[item.name_key] = true
       claimed[item.email_key] = true
     elseif item.kind == 'account' then
@@ -230,8 +231,8 @@ for item_number = 1, tonumber(ARGV[10]) do
       if item.suspension ~= '' then suspended[item.user] = item.suspension == 'suspended' end
       if item.hmac ~= '' then claimed[item.email_key] = true end
     end
-    if item.claim ~= '' then answered[item.scope] = digits(position) .. ':' .. item.fingerprint end
-    results[item_number] = digits(position)
+    if item.claim ~= '' then answered[item.scope] = position_digits .. ':' .. item.fingerprint end
+    results[item_number] = position_digits
     accepted[#accepted + 1] = item
   end
 end
@@ -250,33 +251,32 @@ local function write_account(item)
     redis.call('HSET', key, 'email', item.email, 'email_hmac', item.hmac)
   end
   if item.password_hash ~= '' then redis.call('HSET', key, 'password_hash', item.password_hash) end
-  if item.revokes then redis.call('HSET', key, 'revoked_position', digits(item.position)) end
-  if item.suspension == 'suspended' then redis.call('HSET', key, 'suspended_position', digits(item.position)) end
+  if item.revokes then redis.call('HSET', key, 'revoked_position', item.digits) end
+  if item.suspension == 'suspended' then redis.call('HSET', key, 'suspended_position', item.digits) end
   if item.suspension == 'reinstated' then redis.call('HDEL', key, 'suspended_position') end
-  redis.call('HSET', key, 'position', digits(item.position))
+  redis.call('HSET', key, 'position', item.digits)
 end
 
 -- Write: XADD first, because Redis checks for memory at a script's first write only (HAZARDS 12).
 for _, item in ipairs(accepted) do
-  local fields = {'e', item.type, 'v', item.version, 'p', digits(item.prev), 'd', item.payload}
+  local fields = {'e', item.type, 'v', item.version, 'p', item.prev, 'd', item.payload}
   if item.claim ~= '' then fields[9], fields[10] = 'i', item.claim end
   redis.call('XADD', stream, entry_id(item.position), unpack(fields))
 end
-local answer = digits(position) .. ' ' .. table.concat(results, ' ')
+local answer = position_digits .. ' ' .. table.concat(results, ' ')
 if #accepted > 0 then
-  redis.call('HSET', meta, 'head', digits(position))
+  redis.call('HSET', meta, 'head', position_digits)
   for _, item in ipairs(accepted) do
     if item.kind == 'user' then
-      local id = digits(item.id)
-      redis.call('SET', item.name_key, id)
-      redis.call('SET', item.email_key, id)
-      redis.call('HSET', credentials .. id, 'username', item.username, 'email', item.email,
-        'email_hmac', item.hmac, 'password_hash', item.password_hash, 'position', digits(item.position))
+      redis.call('SET', item.name_key, item.id)
+      redis.call('SET', item.email_key, item.id)
+      redis.call('HSET', credentials .. item.id, 'username', item.username, 'email', item.email,
+        'email_hmac', item.hmac, 'password_hash', item.password_hash, 'position', item.digits)
     elseif item.kind == 'tweet' and item.written_through ~= '' then
-      redis.call('SET', tweets .. digits(item.id), item.written_through, 'EX', ARGV[6])
+      redis.call('SET', tweets .. item.id, item.written_through, 'EX', ARGV[6])
     elseif item.kind == 'deletion' then
       redis.call('DEL', tweets .. item.tweet_id)
-      redis.call('ZADD', deletions, digits(item.position), item.deletion)
+      redis.call('ZADD', deletions, item.digits, item.deletion)
     elseif item.kind == 'account' then
       write_account(item)
     end
