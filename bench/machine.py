@@ -60,7 +60,9 @@ def jemalloc() -> str:
     """
     found = ctypes.util.find_library("jemalloc")
     if found is None:
-        raise FileNotFoundError("jemalloc is needed, as Redis has it in production (on Debian: apt install libjemalloc2)")
+        raise FileNotFoundError(
+            "jemalloc is needed, as Redis has it in production (on Debian: apt install libjemalloc2)"
+        )
     return found
 
 

@@ -57,18 +57,19 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
     store = Store(Cache(settings.cache_bytes_max))
     hot_reads = HotReads()
     follower: Follower | None = None
+    authentication: Authentication | None = None
     CacheMetrics(store.cache, registry)
     limits = RequestLimits(
         "read",
         settings,
         registry,
-        account=lambda header: app.state.authentication.account(header),  # noqa: PLW0108 - made by the lifespan
+        account=lambda header: authentication.account(header) if authentication else None,
     )
     metrics.applied_position.set_function(lambda: store.applied.value)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        nonlocal follower
+        nonlocal follower, authentication
         with ExitStack() as opened:
             opened.enter_context(closing(MetricsServer(settings.host, settings.metrics_port, registry)))
             follower = Follower(
@@ -93,9 +94,7 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
                 shared_cache=shared_cache,
             )
             credentials = CredentialLookups(settings.redis_url)
-            authentication = app.state.authentication = Authentication.with_keys_of(
-                settings.auth_keys_file, auth_metrics
-            )
+            authentication = Authentication.with_keys_of(settings.auth_keys_file, auth_metrics)
             app.state.own_accounts = OwnAccounts(authentication, credentials)
             closing_cache = aclosing(shared_cache) if shared_cache else nullcontext()
             following = _following(follower, app.state.lifecycle.fail)

@@ -15,7 +15,7 @@ from services.write.commands import CreateUser, UpdateAccount
 from services.write.credentials import Credentials
 from services.write.existence import Existence, Kind
 from services.write.idempotency import Claims, IdempotencyKey
-from services.write.outcome import Written, done, new_deadline
+from services.write.outcome import Written, done
 
 _TAKEN: Final = {
     "username_taken": "This username is taken",
@@ -40,7 +40,7 @@ class Accounts:
 
         That the password of a repeated command is the same is for the caller to check: no fast digest is made of it.
         """
-        deadline = new_deadline()
+        deadline = self._appending.new_deadline()
         credential = await self._credentials.claim(command.email, command.password)
         event = UserCreated(command.username)
         claim = self._claims.claim(key, event, command.email, command.password is not None)
@@ -80,7 +80,9 @@ class Accounts:
         holder: TokenHolder,
         change: CredentialChange | None = None,
     ) -> Written[None]:
-        result = await self._appending.append(AppendItem(event, change=change, holder=holder), new_deadline())
+        result = await self._appending.append(
+            AppendItem(event, change=change, holder=holder), self._appending.new_deadline()
+        )
         if result == "email_taken":
             raise ClientError(409, "email_taken", _TAKEN["email_taken"])
         position, _ = done(result, Kind.USER)

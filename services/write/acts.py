@@ -17,7 +17,7 @@ from services.write.actors import Actor
 from services.write.appending import Appending
 from services.write.existence import Existence, Kind
 from services.write.idempotency import Claims, IdempotencyKey
-from services.write.outcome import Finish, Written, attempt, done, new_deadline
+from services.write.outcome import Finish, Written, attempt, done
 
 
 class Acts:
@@ -48,7 +48,7 @@ class Acts:
             finish(attempt(lambda good: Written(done(good, kind)[0], None), result))
 
         item = AppendItem(event, target=target, holder=actor.holder, actor_id=actor.user_id or 0)
-        self._appending.submit(item, new_deadline(), settle)
+        self._appending.submit(item, self._appending.new_deadline(), settle)
 
     async def unlike(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Take back a user's like."""
@@ -100,7 +100,7 @@ class Acts:
         kind: Kind,
     ) -> Written[None]:
         """Append what somebody does to a subject; ``kind`` is that of the ``target``, the greatest id in the event."""
-        deadline = new_deadline()
+        deadline = self._appending.new_deadline()
         refusal = await self._appending.refusal(subject, *_unproven(actor))
         item = AppendItem(
             event,

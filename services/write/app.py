@@ -62,17 +62,19 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
     auth_metrics = AuthMetrics(registry)
     existence_metrics = ExistenceMetrics(registry)
     hot_writes = HotWrites()
+    authentication: Authentication | None = None
     limits = RequestLimits(
         "write",
         settings,
         registry,
-        account=lambda header: app.state.authentication.account(header),  # noqa: PLW0108 - made by the lifespan
+        account=lambda header: authentication.account(header) if authentication else None,
         sign_ins_per_minute=settings.sign_ins_per_minute,
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         """Build in this order, close in the reverse: what is still queued is appended before its connections close."""
+        nonlocal authentication
         if not settings.auth_required:
             log.warning("auth_not_required", consequence="anybody may write in anybody's name")
 
@@ -101,9 +103,7 @@ def create_app(settings: WriteSettings, *, stop: Callable[[], None] = terminate_
             read_service = await stack.enter_async_context(aclosing(ReadService(settings.read_service_url, clock)))
             credentials = Credentials(settings.email_hash_key)
             stack.callback(credentials.close)
-            authentication = app.state.authentication = Authentication.with_keys_of(
-                settings.auth_keys_file, auth_metrics
-            )
+            authentication = Authentication.with_keys_of(settings.auth_keys_file, auth_metrics)
             app.state.gate = hot_writes.gate = Gate(authentication, is_required=settings.auth_required)
             lookups = await stack.enter_async_context(aclosing(CredentialLookups(settings.redis_url)))
             app.state.logins = Logins(authentication, lookups, credentials, head=lambda: view.head)

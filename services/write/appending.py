@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -13,6 +13,9 @@ from services.common.ids import POSITION_MAX
 from services.common.log.append import AppendItem, Result
 from services.write.existence import Existence, Kind
 from services.write.outcome import Finish, Written
+
+REQUEST_SECONDS: Final = 0.85
+"""From command to verdict; a client has its answer within a second, whatever Redis does."""
 
 AppendOne = Callable[[AppendItem, float], Awaitable[Result]]
 """Append one item by a deadline on the event loop's clock."""
@@ -24,13 +27,18 @@ T = TypeVar("T")
 
 
 class Appending:
-    """What all handlers append through; each item by a deadline, as GroupCommit does."""
+    """What all handlers of one event loop append through; each item by a deadline, as GroupCommit does."""
 
     def __init__(self, append: AppendOne, submit: Submit, existence: Existence) -> None:
         self.append = append
         self.submit = submit
         self._existence = existence
+        self._now = asyncio.get_running_loop().time  # until Python 3.12 to ask for the loop is a system call each time
         self._begun: set[asyncio.Task[None]] = set()
+
+    def new_deadline(self) -> float:
+        """By when a command that has just come is to be decided, on the event loop's clock."""
+        return self._now() + REQUEST_SECONDS
 
     async def refusal(self, *subjects: tuple[Kind, int]) -> ClientError | None:
         """The 404 for the first of these that provably does not exist."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from services.common.shapes import UserView
@@ -21,15 +23,22 @@ AUTHORS_MAX: Final = 10_000
 class Authors:
     """Views of authors. Only one that is unknown here, or too old to be shown, is waited for."""
 
-    def __init__(self, existence: Existence, *, authors_max: int = AUTHORS_MAX) -> None:
+    def __init__(
+        self,
+        existence: Existence,
+        *,
+        authors_max: int = AUTHORS_MAX,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._existence = existence
+        self._monotonic = monotonic
         self._authors_max = authors_max
         self._views: OrderedDict[int, tuple[float, UserView]] = OrderedDict()
         self._refreshes: dict[int, asyncio.Task[None]] = {}
 
     def remember(self, view: UserView) -> None:
         """Note how a user looks now."""
-        self._views[view.id] = (asyncio.get_running_loop().time(), view)
+        self._views[view.id] = (self._monotonic(), view)
         self._views.move_to_end(view.id)
         if len(self._views) > self._authors_max:
             self._views.popitem(last=False)
@@ -45,7 +54,7 @@ class Authors:
     def known(self, user_id: int) -> UserView | None:
         """The author, if she need not be waited for."""
         seen_at, view = self._views.get(user_id, (0.0, None))
-        age_seconds = asyncio.get_running_loop().time() - seen_at
+        age_seconds = self._monotonic() - seen_at
         if view is None or age_seconds > KEPT_SECONDS:
             return None
         if age_seconds > FRESH_SECONDS and user_id not in self._refreshes:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -14,9 +13,6 @@ from services.common.log.append import Repeated, Result
 from services.write.errors import LogFull
 from services.write.existence import Kind, not_found
 from services.write.idempotency import idempotency_mismatch
-
-REQUEST_SECONDS: Final = 0.85
-"""From command to verdict; a client has its answer within a second, whatever Redis does."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -32,11 +28,6 @@ class Written(msgspec.Struct, Generic[T_co], frozen=True):
 
 Finish = Callable[["Written[T] | Exception"], None]
 """Called once, with what a command made, or with the error that its method would raise."""
-
-
-def new_deadline() -> float:
-    """By when a command that has just come is to be decided, on the event loop's clock."""
-    return asyncio.get_running_loop().time() + REQUEST_SECONDS
 
 
 def done(result: Result, kind: Kind) -> tuple[int, bool]:

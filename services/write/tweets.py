@@ -21,7 +21,7 @@ from services.write.commands import CreateTweet
 from services.write.errors import AnswerUnavailable
 from services.write.existence import Existence, Kind, Verdict
 from services.write.idempotency import Claims, IdempotencyKey
-from services.write.outcome import Finish, Written, attempt, done, new_deadline
+from services.write.outcome import Finish, Written, attempt, done
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class Tweets:
     async def _publish(
         self, event: TweetCreated, author: Actor, key: IdempotencyKey | None
     ) -> Written[CreatedTweetView]:
-        deadline = new_deadline()
+        deadline = self._appending.new_deadline()
         view, refusal = await self._view_and_refusal(author, _referred_to(event))
         item = _tweet_item(event, author, view, self._claims.claim(key, event))
         return self._created(event, view, await self._appending.append_unless(refusal, item, deadline))
@@ -95,14 +95,14 @@ class Tweets:
         def settle(result: Result | Exception) -> None:
             finish(attempt(lambda good: self._created(event, view, good), result))
 
-        self._appending.submit(_tweet_item(event, author, view, None), new_deadline(), settle)
+        self._appending.submit(_tweet_item(event, author, view, None), self._appending.new_deadline(), settle)
 
     async def delete(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Delete a tweet, as its author. What is not there any more is deleted already, or never was: a success.
 
         Raises the 403 for somebody who provably is not the author.
         """
-        deadline = new_deadline()
+        deadline = self._appending.new_deadline()
         user_id = actor.named()
         finding = await self._existence.look(Kind.TWEET, tweet_id)
         if finding.verdict is Verdict.ABSENT and actor.holder is None:  # only the append knows if a token is revoked

@@ -16,7 +16,7 @@ import pytest
 from services.common import keys
 from services.common.ids import POSITION_MAX, created_at
 from services.common.log.client import EventLog
-from services.write import existence, outcome
+from services.write import appending, existence
 from services.write.app import create_app
 from services.write.existence import CONNECTIONS_MAX
 from services.write.settings import WriteSettings
@@ -65,7 +65,7 @@ async def write(
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time for what the read service says, however busy the machine is; for tests that are not about time."""
     monkeypatch.setattr(existence, "ASK_SECONDS", 3.0)
-    monkeypatch.setattr(outcome, "REQUEST_SECONDS", 4.5)
+    monkeypatch.setattr(appending, "REQUEST_SECONDS", 4.5)
 
 
 @asynccontextmanager

@@ -148,11 +148,14 @@ async def test_what_is_known_is_bounded_and_forgets_the_least_used() -> None:
     assert find.questions == [(Kind.TWEET, 2)]
 
 
-def in_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let the clock of the event loop be so much later, and stand still."""
-    loop = asyncio.get_running_loop()
-    later = loop.time() + seconds
-    monkeypatch.setattr(loop, "time", lambda: later)
+class Clock:
+    """A monotonic clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
 
 
 async def test_an_author_is_looked_up_once_in_a_few_seconds() -> None:
@@ -163,13 +166,14 @@ async def test_an_author_is_looked_up_once_in_a_few_seconds() -> None:
     assert len(find.questions) == 1
 
 
-async def test_a_view_that_is_not_fresh_is_renewed_beside_the_tweets(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_view_that_is_not_fresh_is_renewed_beside_the_tweets() -> None:
     """Nobody waits for the reader, and many tweets ask it once."""
     find = FakeFind(Finding(Verdict.EXISTS, user=ADA), is_held=True)
-    authors = Authors(existence_of(find))
+    clock = Clock()
+    authors = Authors(existence_of(find), monotonic=clock)
     old = UserView(ADA.id, "ada", ADA.created_at, 1, 1)
     authors.remember(old)
-    in_seconds(monkeypatch, FRESH_SECONDS + 1)
+    clock.seconds += FRESH_SECONDS + 1
     assert [await authors.view(ADA.id) for _ in range(3)] == [old] * 3
     find.go.set()
     await asyncio.gather(*authors._refreshes.values())
@@ -177,26 +181,28 @@ async def test_a_view_that_is_not_fresh_is_renewed_beside_the_tweets(monkeypatch
     assert len(find.questions) == 1
 
 
-async def test_a_view_that_cannot_be_renewed_is_shown_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_view_that_cannot_be_renewed_is_shown_for_a_bounded_time() -> None:
     """While the reader is silent it may have changed by more than anybody wants to see."""
     find = FakeFind(UNKNOWN)
-    authors = Authors(existence_of(find))
+    clock = Clock()
+    authors = Authors(existence_of(find), monotonic=clock)
     authors.remember(ADA)
-    in_seconds(monkeypatch, KEPT_SECONDS - 1)
+    clock.seconds += KEPT_SECONDS - 1
     assert await authors.view(ADA.id) == ADA
     await asyncio.gather(*authors._refreshes.values())
-    in_seconds(monkeypatch, 2)
+    clock.seconds += 2
     assert await authors.view(ADA.id) is None
 
 
 @pytest.mark.parametrize("is_absent", [True, False])
-async def test_an_author_who_is_gone_is_not_shown_from_memory(monkeypatch: pytest.MonkeyPatch, is_absent: bool) -> None:
+async def test_an_author_who_is_gone_is_not_shown_from_memory(is_absent: bool) -> None:
     """Once the reader has said so, or the log has lost entries, she is asked about anew."""
     find = FakeFind(Finding(Verdict.ABSENT))
-    authors = Authors(existence_of(find))
+    clock = Clock()
+    authors = Authors(existence_of(find), monotonic=clock)
     authors.remember(ADA)
     if is_absent:
-        in_seconds(monkeypatch, FRESH_SECONDS + 1)
+        clock.seconds += FRESH_SECONDS + 1
         assert await authors.view(ADA.id) == ADA
         await asyncio.gather(*authors._refreshes.values())
     else:

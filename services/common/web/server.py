@@ -25,6 +25,8 @@ from services.common.web.protocol import Protocol, SlowClients
 DRAIN_SECONDS_MAX: Final = 8
 KEEP_ALIVE_SECONDS: Final = 75  # longer than a proxy in front keeps its own end, so that we never close under a request
 LOOK_AFTER_TICKS: Final = 20
+YOUNG_OBJECTS_MAX: Final = 10_000
+"""More objects than requests under way hold: what ends with its request is then never looked through for garbage."""
 FAILED: Final = 1
 
 log = structlog.get_logger(__name__)
@@ -80,6 +82,7 @@ def _spare_collector() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS_MAX)
 
 
 class _Server(uvicorn.Server):
