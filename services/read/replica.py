@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -38,11 +39,18 @@ class Replica:
 
     async def look_up(self, view: Callable[[Reader], Answer[T]]) -> Answer[T]:
         """What a view finds, at once: a thread would cost more than it takes."""
+        return self.look_up_now(view)
+
+    def look_up_now(self, view: Callable[[Reader], Answer[T]]) -> Answer[T]:
+        """The same. One turn of the event loop reads one state: to begin to read takes three system calls."""
+        if not self.reader.is_held:
+            self.reader.hold()
+            asyncio.get_running_loop().call_soon(self.renew)
         return view(self.reader)
 
-    def look_up_now(self, view: Callable[[Reader], Answer[T]]) -> Answer[T] | None:
-        """The same."""
-        return view(self.reader)
+    def renew(self) -> None:
+        """Let look-ups from here on find what has been applied."""
+        self.reader.release()
 
     async def run(self, view: Callable[[Reader], Answer[T]]) -> Answer[T]:
         """What a view finds that takes milliseconds, in a thread."""

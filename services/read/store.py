@@ -32,11 +32,11 @@ class Loaded(NamedTuple):
 class Backing(Protocol):
     """What READ_STORE names: a replica of one's own, or the database that all share.
 
-    ``look_up`` and ``run`` belong to the event loop, the rest to the follower's thread.
+    ``look_up``, ``run`` and ``renew`` belong to the event loop, the rest to the follower's thread.
     """
 
     position: int
-    """It is followed up to here. No look-up that begins from now on finds an older state."""
+    """It is followed up to here. No look-up that begins after the next ``renew`` finds an older state."""
 
     @property
     def is_own(self) -> bool:
@@ -50,6 +50,9 @@ class Backing(Protocol):
 
     def look_up_now(self, view: Callable[[Reader], Answer[T]]) -> Answer[T] | None:
         """The same, at once; None where there is a way to a server."""
+
+    def renew(self) -> None:
+        """Let look-ups from here on find what has been applied by now: those of one turn may have shared a state."""
 
     def apply(self, entries: Sequence[Entry]) -> Changes:
         """Get beyond consecutive entries; says what is out of date from then on."""
@@ -75,6 +78,8 @@ class Store:
 
     def adopt(self, backing: Backing) -> None:
         """Answer from this from here on; it is above everything served so far."""
+        if self._backing is not None:
+            self._backing.renew()  # its file is about to be closed
         self._backing = backing
         self.cache.start_over(backing.position)
         self.applied.advance(backing.position)
@@ -90,6 +95,7 @@ class Store:
 
     def note_applied(self, changes: Changes) -> None:
         """The backing has got further: first what has changed is out of date, then its position is reached."""
+        self.backing.renew()
         if changes.names is None:
             self.cache.start_over(changes.position)
         else:

@@ -105,6 +105,35 @@ async def test_an_answer_from_before_the_notice_waits_for_it(reading: Reading) -
     assert answer_now(b"", {}, TWEET) == ((await reading.lookups.tweet(TWEET)).whole({}), batch.position)
 
 
+async def test_look_ups_of_one_turn_are_of_one_state_unless_a_newer_one_is_noticed_in_it(reading: Reading) -> None:
+    """To begin to read takes system calls; but nobody may be told a position that his answer does not have."""
+    (other,) = chained([TweetCreated(user_id=BOB, content="other")], TWEET)
+    assert body(await reading.lookups.user(ADA))["followers_count"] == 0
+    reading.store.note_applied(reading.replica.apply([other]))
+    batch = reading.replica.apply(chained([TweetLiked(tweet_id=TWEET)], other.position))
+    assert body(await reading.lookups.tweet(other.position))["likes"] == 0
+    late = reading.replica.apply(chained([TweetLiked(tweet_id=TWEET)], batch.position))
+    assert (await reading.lookups.tweet(TWEET)).read_position == batch.position, "the turn has not ended"
+    await asyncio.sleep(0)
+    assert (await reading.lookups.home(ADA, Window(10))).read_position == late.position
+    reading.store.note_applied(batch)
+    reading.store.note_applied(late)
+    answer = await reading.lookups.tweet(TWEET)
+    assert (body(answer)["likes"], answer.read_position) == (2, late.position)
+
+
+async def test_a_replica_that_is_replaced_in_a_turn_can_be_closed_at_once(reading: Reading, tmp_path: Path) -> None:
+    """What the turn has read of it is over by then."""
+    await reading.lookups.tweet(TWEET)
+    other = Reading(tmp_path / "other.db")
+    replaced, reading.replica = reading.replica, other.replica
+    reading.store.adopt(reading.replica)
+    replaced.close()
+    await asyncio.sleep(0)
+    assert body(await reading.lookups.tweet(TWEET))["id"] == TWEET
+    await other.fresh.aclose()
+
+
 async def test_a_cached_answer_lives_until_the_notice_and_not_longer(reading: Reading) -> None:
     """A like of another tweet leaves it alone; a like of it, or a follow of its author, does not."""
     (other,) = chained([TweetCreated(user_id=BOB, content="other")], TWEET)

@@ -64,6 +64,7 @@ class Reader:
         self._dialect = dialect(paramstyle=paramstyle(engine))
         self._error: type[Exception] = engine.dialect.loaded_dbapi.Error
         self._compiled: dict[Statement, tuple[str, dict[str, object]]] = {}
+        self.is_held = False
 
     def __enter__(self) -> Self:
         return self
@@ -101,11 +102,25 @@ class Reader:
     @contextmanager
     def transaction(self) -> Iterator[int]:
         """Everything read inside belongs to one state; yields its position."""
+        if self.is_held:
+            yield self.position()
+            return
         self._begin()
         try:
             yield self.position()
         finally:
             self._commit()
+
+    def hold(self) -> None:
+        """Let everything that is read until ``release`` belong to one state."""
+        self._begin()
+        self.is_held = True
+
+    def release(self) -> None:
+        """Let what is read from here on be of the newest state; harmless where none is held."""
+        if self.is_held:
+            self.is_held = False
+            self._connection.rollback()  # nothing was written, and of a damaged file a commit fails, too
 
     def close(self) -> None:
         """Give the connection back to the engine."""
@@ -118,7 +133,7 @@ class Reader:
 
     def _begin(self) -> None:
         try:
-            self._connection.execute("BEGIN")
+            self._cursor.execute("BEGIN")
         except self._error as error:
             _raise_as_ours(error)
 
