@@ -115,6 +115,7 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
         extra_headers=age,
         limits=limits,
         hot_reads=hot_reads.routes,
+        hot_waits=hot_reads.waits,
         in_flight_max=settings.requests_in_flight_max,
         cors_origins=split_list(settings.cors_origins),
         stop=stop,

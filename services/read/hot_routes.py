@@ -7,9 +7,20 @@ from functools import lru_cache
 from typing import Final
 
 from services.common.errors import OperationalError
-from services.common.ids import POSITION_MAX
+from services.common.ids import BEGINNING, POSITION_MAX
+from services.common.tasks import Tasks
 from services.common.views import Window
-from services.common.web.hot import AnswerNow, HotRoute, HotRoutes, RequestHeaders, WholeAnswer, plain_number
+from services.common.web.hot import (
+    AnswerNow,
+    Begin,
+    Body,
+    Finish,
+    HotRoute,
+    HotRoutes,
+    RequestHeaders,
+    WholeAnswer,
+    plain_number,
+)
 from services.read.encoded import Encoded
 from services.read.lookups import Lookups
 from services.read.paging import HOME_LIMIT_DEFAULT, LIMIT_DEFAULT, LIMIT_MAX, OFFSET_MAX, window_of
@@ -21,6 +32,7 @@ _BOUNDS: Final = {
     b"offset": (0, OFFSET_MAX),
 }
 _NO_NUMBER: Final = (1, 0)
+_MIN_POSITION: Final = b"x-min-position"
 
 _Answer = tuple[WholeAnswer, int] | None
 
@@ -36,12 +48,29 @@ class HotReads:
             HotRoute("/users/{user_id}/tweets", self._tweets),
             HotRoute("/users/{user_id}/home", self._home),
         )
+        self.waits: HotRoutes[Begin] = HotRoutes("GET", HotRoute("/tweets/{tweet_id}", self._begin_tweet))
+        self._tasks = Tasks()
 
     def _tweet(self, query: bytes, headers: RequestHeaders, tweet_id: int) -> _Answer:
         lookups = self.lookups
         if query or lookups is None:
             return None
         return _answered(lookups, headers, lambda: lookups.tweet_now(tweet_id))
+
+    def _begin_tweet(self, headers: RequestHeaders, _: Body, tweet_id: int, finish: Finish) -> bool:
+        """For one that is too new for the rows, or at a position that is not applied yet."""
+        lookups, min_position = self.lookups, plain_number(headers.get(_MIN_POSITION, b"0"), BEGINNING, POSITION_MAX)
+        if lookups is None or min_position is None:
+            return False
+
+        def tell(outcome: tuple[Encoded, int] | Exception) -> None:
+            if isinstance(outcome, Exception):
+                finish(outcome, BEGINNING)
+            else:
+                finish(outcome[0].whole(headers), outcome[1])
+
+        self._tasks.begin(_waited_for(lookups, tweet_id, min_position), tell)
+        return True
 
     def _tweets(self, query: bytes, headers: RequestHeaders, user_id: int) -> _Answer:
         lookups, page = self.lookups, _page(query, LIMIT_DEFAULT)
@@ -55,6 +84,15 @@ class HotReads:
             return None
         window, _ = page  # an offset means nothing here, to the framework either
         return _answered(lookups, headers, lambda: lookups.home_now(user_id, window))
+
+
+async def _waited_for(lookups: Lookups, tweet_id: int, min_position: int) -> tuple[Encoded, int]:
+    """A tweet, and the position it is told with, as the framework's route does it."""
+    await lookups.reach(min_position)
+    position = lookups.applied_position
+    encoded = await lookups.tweet(tweet_id)
+    await lookups.settle(encoded.read_position)
+    return encoded, max(position, encoded.read_position)
 
 
 def _answered(lookups: Lookups, headers: RequestHeaders, look: Callable[[], Encoded | None]) -> _Answer:
@@ -74,7 +112,7 @@ def _answered(lookups: Lookups, headers: RequestHeaders, look: Callable[[], Enco
 def _position(lookups: Lookups, headers: RequestHeaders) -> int | None:
     """The applied position; None where the request asks for one that has to be waited for, or is none."""
     position = lookups.applied_position
-    min_position = headers.get(b"x-min-position")
+    min_position = headers.get(_MIN_POSITION)
     is_reached = min_position is None or plain_number(min_position, 0, position) is not None
     return position if is_reached else None
 

@@ -11,6 +11,7 @@ import msgspec
 from services.common.errors import ClientError
 from services.common.ids import POSITION_MAX
 from services.common.log.append import AppendItem, Result
+from services.common.tasks import Tasks
 from services.write.existence import Existence, Kind
 from services.write.outcome import Finish, Written
 
@@ -34,7 +35,7 @@ class Appending:
         self.submit = submit
         self._existence = existence
         self._now = asyncio.get_running_loop().time  # until Python 3.12 to ask for the loop is a system call each time
-        self._begun: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     def new_deadline(self) -> float:
         """By when a command that has just come is to be decided, on the event loop's clock."""
@@ -62,14 +63,4 @@ class Appending:
 
     def begin_task(self, work: Coroutine[Any, Any, Written[T]], finish: Finish[T]) -> None:
         """Do in a task what has to wait for more than the log, and finish with what comes of it."""
-
-        async def run() -> None:
-            try:
-                outcome: Written[T] | Exception = await work
-            except Exception as error:  # noqa: BLE001 - who finishes knows what to answer to it
-                outcome = error
-            finish(outcome)
-
-        task = asyncio.create_task(run())
-        self._begun.add(task)
-        task.add_done_callback(self._begun.discard)
+        self._tasks.begin(work, finish)

@@ -6,6 +6,7 @@ another reader, that keeps nothing, or it would answer what the hot route has ke
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.common import keys
 from services.common.ids import POSITION_MAX
 from tests.support.ports import HOST
 from tests.support.process import ServiceProcess
@@ -25,6 +27,7 @@ from tests.support.wait import eventually
 
 PARAMETER_OF_NOBODY = "x=1"
 Headers = tuple[tuple[str, str], ...]
+Asked = tuple[int, list[tuple[str, str]], bytes]
 
 
 class World(NamedTuple):
@@ -72,7 +75,7 @@ def world(system: System, uncached: ServiceProcess) -> Iterator[World]:
     kept_nothing.close()
 
 
-def ask(connection: HTTPConnection, method: str, target: str, headers: Headers) -> object:
+def ask(connection: HTTPConnection, method: str, target: str, headers: Headers) -> Asked:
     """Status, headers and body; the connection stays open."""
     connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
     connection.putheader("Host", "hot")
@@ -162,3 +165,30 @@ def test_each_header_that_changes_a_hot_answer_does_so_both_ways(world: World) -
         for header in headers:
             hot = [ask(world.connection, "GET", path, (header,)) for _ in range(3)]
             assert hot == [ask(world.uncached, "GET", f"{path}?{PARAMETER_OF_NOBODY}", (header,))] * 3, (path, header)
+
+
+def test_a_tweet_that_is_too_new_for_the_rows_is_the_same_both_ways(world: World, system: System) -> None:
+    """The framework's route asks Redis, and a hot one does so without it; neither finds what is not there."""
+    head = int(world.positions[-1])
+    author = system.read.get(f"/users/{world.ids[0]}").json()
+    author["created_at"] = "2026-01-01T00:00:00.000Z"
+    shown = {name: author[name] for name in ("id", "username", "created_at", "followers_count", "following_count")}
+    with system.redis.client() as client:
+        client.set(keys.tweet(head + 1), json.dumps({"content": "new", "user": shown}), ex=60)
+    ask(world.connection, "GET", f"/tweets/{world.ids[3]}", ())
+    statuses = []
+    for tweet_id in (head + 1, head + 2):
+        for headers in ((), (("X-Min-Position", str(head)),), (("If-None-Match", "*"),)):
+            hot = [ask(world.connection, "GET", f"/tweets/{tweet_id}", headers) for _ in range(2)]
+            assert hot == [ask(world.uncached, "GET", f"/tweets/{tweet_id}?{PARAMETER_OF_NOBODY}", headers)] * 2
+            statuses.append(hot[0][0])
+    assert statuses == [200, 200, 304, 404, 404, 404]
+
+
+def test_a_position_that_is_not_reached_is_the_same_both_ways(world: World) -> None:
+    """A 503 after as long."""
+    path, above = f"/tweets/{world.ids[3]}", (("X-Min-Position", str(int(world.positions[-1]) + 4096)),)
+    ask(world.connection, "GET", path, (("X-Min-Position", "0"),))
+    hot = ask(world.connection, "GET", path, above)
+    assert hot == ask(world.uncached, "GET", f"{path}?{PARAMETER_OF_NOBODY}", above)
+    assert hot[0] == 503

@@ -29,13 +29,15 @@ pytestmark = pytest.mark.anyio
 HEAD = b"Host: x\r\nX-Request-Id: mine\r\nX-Note: a\r\n\r\n"
 FIRST = b"GET /notes/1 HTTP/1.1\r\n" + HEAD
 OTHER = b"GET /client HTTP/1.1\r\nHost: x\r\n\r\n"
+LATER, LEFT, FAILING = 500, 501, 502
+"""Notes that are read later, of which one is left to the framework and one cannot be read."""
 REFUSED_AFTER = 60
 """Half a quota of 100 is admitted while Redis is away."""
 
 
 def _answer(query: bytes, headers: RequestHeaders, note_id: int) -> tuple[WholeAnswer, int] | None:
     """What was asked for, as it was understood."""
-    if query.startswith(b"left"):
+    if query.startswith(b"left") or note_id >= LATER:
         return None
     body = b"%d %b %b" % (note_id, query, headers.get(b"x-note", b"-"))
     return WholeAnswer(200, b"content-length: %d\r\n" % len(body), body), 9
@@ -51,13 +53,22 @@ def post(body: bytes, line: bytes = b"POST /notes HTTP/1.1\r\n", *further: bytes
 
 
 class Writes:
-    """Hot writes that are under way until the test ends them; one that is empty is the framework's."""
+    """Hot writes that are under way until the test ends them; one that is empty is the framework's. Reads, too."""
 
     def __init__(self) -> None:
         self.under_way: list[Callable[[], None]] = []
         self.routes: HotRoutes[Begin] = HotRoutes(
             "POST", HotRoute("/notes", self._begin), HotRoute("/notes/{note_id}/star", self._begin)
         )
+
+        self.waits: HotRoutes[Begin] = HotRoutes("GET", HotRoute("/notes/{note_id}", self._begin_read))
+
+    def _begin_read(self, _: RequestHeaders, __: Body, note_id: int, finish: Finish) -> bool:
+        if note_id == LEFT:
+            return False
+        answer = WholeAnswer(200, b"content-length: 3\r\n", b"%d" % note_id)
+        self.under_way.append(partial(finish, OutcomeUnknown("cut") if note_id == FAILING else answer, 77))
+        return True
 
     def _begin(self, headers: RequestHeaders, body: Body, note_id: int, finish: Finish) -> bool:
         if body == b"{}":
@@ -181,9 +192,9 @@ async def met(writes: Writes, registry: CollectorRegistry | None = None, **setti
     return app
 
 
-def counted(registry: CollectorRegistry, route: str, status: int) -> float:
+def counted(registry: CollectorRegistry, route: str, status: int, method: str = "POST") -> float:
     """How many requests were answered so."""
-    labels = {"route": route, "method": "POST", "status": str(status)}
+    labels = {"route": route, "method": method, "status": str(status)}
     return registry.get_sample_value("http_requests_total", labels) or 0
 
 
@@ -278,6 +289,39 @@ async def test_a_known_write_is_answered_when_it_is_finished() -> None:
         b"HTTP/1.1 201 Created\r\ncontent-length: 6\r\nx-log-position: 77\r\n\r\n7 34 -"
     )
     assert counted(registry, "/notes/{note_id}/star", 201) == 1
+    await connection.close()
+
+
+async def test_a_known_read_that_has_to_wait_is_answered_when_it_is_finished() -> None:
+    """Without the server's knowing, as a write; what comes behind it waits."""
+    writes, registry = Writes(), CollectorRegistry()
+    connection = Connection(small_app(hot=ROUTES, hot_waits=writes.waits, registry=registry), writes)
+    await connection.feed(FIRST)
+    parsed = connection.protocol.cycle
+    later = FIRST.replace(b"/1 ", b"/%d " % LATER)
+    assert await connection.feed(later) == b""
+    assert connection.protocol.cycle is parsed
+    sent_before = len(connection.wire.sent)
+    await connection.end_writes()
+    assert connection.answered(sent_before).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert connection.answered(sent_before).endswith(b"x-log-position: 77\r\n\r\n500")
+    assert await connection.feed(later, FIRST) == b""
+    await connection.end_writes()
+    assert connection.answered().endswith(b"\r\n\r\n1  a")
+    assert counted(registry, "/notes/{note_id}", 200, "GET") == 4
+    await connection.close()
+
+
+@pytest.mark.parametrize(("note_id", "status"), [(LEFT, 404), (FAILING, 503)])
+async def test_a_known_read_that_is_left_or_fails_is_answered_as_any_other(note_id: int, status: int) -> None:
+    """Counted once, by the framework's route."""
+    writes, registry = Writes(), CollectorRegistry()
+    connection = Connection(small_app(hot=ROUTES, hot_waits=writes.waits, registry=registry), writes)
+    await connection.feed(FIRST)
+    await connection.feed(FIRST.replace(b"/1 ", b"/%d " % note_id))
+    await connection.end_writes()
+    assert connection.answered().count(b"HTTP/1.1 ") == 2
+    assert counted(registry, "/notes/{note_id}", status, "GET") == 1
     await connection.close()
 
 

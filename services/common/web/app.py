@@ -16,11 +16,11 @@ from services.common.web.client_address import Client
 from services.common.web.hot import (
     AnswerNow,
     Begin,
+    Beginning,
     Body,
     Completed,
     Header,
     HotRoutes,
-    HotWrite,
     RequestHeaders,
     Respond,
 )
@@ -52,6 +52,7 @@ def create_app(
     extra_headers: Callable[[], Sequence[Header]] = _no_headers,
     limits: RequestLimits | None = None,
     hot_reads: HotRoutes[AnswerNow] | None = None,
+    hot_waits: HotRoutes[Begin] | None = None,
     hot_writes: HotRoutes[Begin] | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
     cors_origins: Sequence[str] = (),
@@ -61,8 +62,8 @@ def create_app(
 
     ``position`` gives the X-Log-Position, ``readiness`` why not to send requests here (None: do), ``extra_headers``
     what else goes into every answer. None of them may block. ``limits`` says how often somebody may ask,
-    ``hot_reads`` and ``hot_writes`` what is answered without the framework, ``in_flight_max`` how many requests may be
-    under way at once, ``cors_origins`` whose web pages may ask.
+    ``hot_reads``, ``hot_waits`` (reads that know their answer later) and ``hot_writes`` what is answered without the
+    framework, ``in_flight_max`` how many requests may be under way at once, ``cors_origins`` whose web pages may ask.
     ``stop`` ends the process after an InvariantError.
     """
     app = Application(
@@ -79,6 +80,7 @@ def create_app(
     metrics = HttpMetrics(registry)
     requests = RequestMiddleware(
         hot_reads=hot_reads or HotRoutes("GET"),
+        hot_waits=hot_waits or HotRoutes("GET"),
         hot_writes=hot_writes or HotRoutes("POST"),
         position=position,
         extra_headers=extra_headers,
@@ -95,7 +97,7 @@ def create_app(
     app.answer_now = cors.unless_page(requests.answer_now) if cors_origins else requests.answer_now
     app.begin = cors.unless_page(requests.begin) if cors_origins else requests.begin
     # With headers of what answer_now or begin have served before:
-    app.answer_known, app.write_of, app.begin_known = requests.answer_known, requests.write_of, requests.begin_known
+    app.answer_known, app.beginning, app.begin_known = requests.answer_known, requests.beginning, requests.begin_known
     app.known_heads = KnownHeads()
     problems.install(app, operational_errors)
     health.install(app, service, readiness, lifecycle)
@@ -110,8 +112,8 @@ class Application(FastAPI):
     begin: Callable[[Scope, Body, Respond], bool | None]
     known_heads: KnownHeads
     answer_known: Callable[[bytes, Client | None, RequestHeaders], Completed | None]
-    write_of: Callable[[bytes], HotWrite | None]
-    begin_known: Callable[[HotWrite, Client | None, RequestHeaders, Body, Scope, Respond], bool]
+    beginning: Callable[[bytes], Beginning | None]
+    begin_known: Callable[[Beginning, Client | None, RequestHeaders, Body, Scope, Respond], bool]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Begin with our own middleware: what the framework puts around it has nothing to do, and takes its time."""

@@ -63,15 +63,15 @@ class HotRoute(Generic[A]):
     answer: A
 
 
-HotWrite = tuple[HotRoute[Begin], int]
-"""What a request for a hot write asks for: the route, and the id in its path."""
+Beginning = tuple[HotRoute[Begin], int, str]
+"""What a hot request that is answered later asks for: the route, the id in its path, the method."""
 
 
 class HotRoutes(Generic[A]):
     """Finds the hot route of a request by the parts of its path around the id."""
 
     def __init__(self, method: str, *routes: HotRoute[A]) -> None:
-        self._method = method
+        self.method = method
         self._routes = {_around_id(route.path.split("/")): route for route in routes}
         self._line = re.compile(_LINE % method.encode())
         self._around_ids = {_ends_around_id(route.path): route for route in routes}
@@ -81,7 +81,7 @@ class HotRoutes(Generic[A]):
 
     def find(self, scope: Scope) -> tuple[HotRoute[A], int] | None:
         """The hot route, and the id in its path or 0; None where there is none, or the id is no plain number."""
-        if scope["method"] != self._method:
+        if scope["method"] != self.method:
             return None
         parts = scope["path"].split("/")
         route = self._routes.get(_around_id(parts))

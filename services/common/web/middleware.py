@@ -27,12 +27,12 @@ from services.common.web.hot import (
     Answered,
     AnswerNow,
     Begin,
+    Beginning,
     Body,
     Completed,
     Header,
     HotRoute,
     HotRoutes,
-    HotWrite,
     RequestHeaders,
     Respond,
     WholeAnswer,
@@ -90,6 +90,7 @@ class RequestMiddleware:
         self,
         *,
         hot_reads: HotRoutes[AnswerNow],
+        hot_waits: HotRoutes[Begin],
         hot_writes: HotRoutes[Begin],
         position: Callable[[], int],
         extra_headers: Callable[[], Sequence[Header]],
@@ -101,6 +102,7 @@ class RequestMiddleware:
     ) -> None:
         self._app: ASGIApp = _nothing_inside
         self._hot_reads = hot_reads
+        self._hot_waits = hot_waits
         self._hot_writes = hot_writes
         self._position = position
         self._extra_headers = extra_headers
@@ -177,23 +179,26 @@ class RequestMiddleware:
         limit_lines = self._count_now(scope, headers) if headers.get(b"content-type") == _JSON else None
         if limit_lines is None:
             return False
-        return self._is_begun(found, scope, headers, body, started_at, respond)
+        return self._is_begun((*found, "POST"), scope, headers, body, started_at, respond)
 
-    def write_of(self, line: bytes) -> HotWrite | None:
-        """The hot write that a request with this first line is."""
-        found = self._hot_writes.find_in(line)
-        return None if found is None or found[2] else found[:2]
+    def beginning(self, line: bytes) -> Beginning | None:
+        """The hot request that is answered later which one with this first line is."""
+        for routes in (self._hot_waits, self._hot_writes):
+            found = routes.find_in(line)
+            if found is not None and not found[2]:
+                return found[0], found[1], routes.method
+        return None
 
     def begin_known(
         self,
-        write: HotWrite,
+        beginning: Beginning,
         client: Client | None,
         headers: RequestHeaders,
         body: Body,
         scope: Scope,
         respond: Respond,
     ) -> bool:
-        """As ``begin``, with the headers of one that it has begun. What is noted of the request comes into ``scope``.
+        """As ``begin``, with the headers of one that was parsed. What is noted of the request comes into ``scope``.
 
         Where it is served as any other, that is for the scope that the server then makes.
         """
@@ -204,18 +209,18 @@ class RequestMiddleware:
         if limit_lines is None:
             return False
         scope[_COUNTED_KEY] = limit_lines
-        return self._is_begun(write, scope, headers, body, started_at, respond)
+        return self._is_begun(beginning, scope, headers, body, started_at, respond)
 
     def _is_begun(
         self,
-        write: HotWrite,
+        beginning: Beginning,
         scope: Scope,
         headers: RequestHeaders,
         body: Body,
         started_at: float,
         respond: Respond,
     ) -> bool:
-        (route, item_id), limit_lines = write, scope[_COUNTED_KEY]
+        (route, item_id, method), limit_lines = beginning, scope[_COUNTED_KEY]
 
         def finish(answered: Answered, position: int) -> None:
             self._in_flight -= 1
@@ -224,7 +229,7 @@ class RequestMiddleware:
                 respond(None)
                 return
             lines = self._lines(headers.get(REQUEST_ID_HEADER), limit_lines, position)
-            self._metrics.observe(route.path, "POST", answered.status, perf_counter() - started_at)
+            self._metrics.observe(route.path, method, answered.status, perf_counter() - started_at)
             respond((answered, lines))
 
         self._in_flight += 1
@@ -323,7 +328,7 @@ class RequestMiddleware:
         scope["route"], item_id = found
         return await answer if scope["route"].answer(headers, body, item_id, finish) else None
 
-    def _hot_write_of(self, scope: Scope) -> HotWrite | None:
+    def _hot_write_of(self, scope: Scope) -> tuple[HotRoute[Begin], int] | None:
         return None if scope["query_string"] else self._hot_writes.find(scope)
 
     def _check(self, scope: Scope, headers: RequestHeaders) -> None:

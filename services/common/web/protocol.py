@@ -12,7 +12,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from services.common.web.app import Application
-from services.common.web.hot import Completed, HotWrite, RequestHeaders, as_sent, head_of, write_whole
+from services.common.web.hot import Beginning, Completed, RequestHeaders, as_sent, head_of, write_whole
 from services.common.web.known_heads import KnownHeads
 from services.common.web.problems import problem_response
 
@@ -37,7 +37,7 @@ class Protocol(HttpToolsProtocol):
     """The newest request whose head was known, until there is another one."""
     _newest_at = 0.0
     _begun = b""
-    """A known write that is under way while the server knows nothing of it."""
+    """A known request that is under way while the server knows nothing of it."""
     _is_showing = False
     _held: RequestResponseCycle | None = None
     """A POST, until it is clear whether the read that brought its head brought all of its body, too."""
@@ -146,20 +146,18 @@ class Protocol(HttpToolsProtocol):
             return False
         line, headers, body = known
         app = cast("Application", self.app)
-        if body is not None:
-            write = app.write_of(line)
-            if write is not None:
-                self._begin_known(write, headers, body, data)
-            return write is not None
-        completed = app.answer_known(line, self.client, headers)
-        if completed is None:
-            return False
-        self._newest, self._newest_at = data, self.loop.time()
-        self.transport.write(as_sent(completed, self.server_state.default_headers))
-        return True
+        completed = app.answer_known(line, self.client, headers) if body is None else None
+        if completed is not None:
+            self._newest, self._newest_at = data, self.loop.time()
+            self.transport.write(as_sent(completed, self.server_state.default_headers))
+            return True
+        beginning = app.beginning(line)
+        if beginning is not None:
+            self._begin_known(beginning, headers, body or b"", data)
+        return beginning is not None
 
-    def _begin_known(self, write: HotWrite, headers: RequestHeaders, body: bytes, data: bytes) -> None:
-        """Begin a hot write. Where it is not begun, or fails, the server knows of it from then on."""
+    def _begin_known(self, beginning: Beginning, headers: RequestHeaders, body: bytes, data: bytes) -> None:
+        """Begin what is answered later. Where it is not begun, or fails, the server knows of it from then on."""
         self._begun = self._newest = data
         self._newest_at = self.loop.time()
         noted: Scope = {}
@@ -173,7 +171,7 @@ class Protocol(HttpToolsProtocol):
             cast("Scope", cycle.scope).update(noted)
             self._respond(cycle, completed)
 
-        if not cast("Application", self.app).begin_known(write, self.client, headers, body, noted, respond):
+        if not cast("Application", self.app).begin_known(beginning, self.client, headers, body, noted, respond):
             respond(None)
 
     def _show_begun(self) -> RequestResponseCycle:
