@@ -183,7 +183,7 @@ class RequestMiddleware:
 
     def beginning(self, line: bytes) -> Beginning | None:
         """The hot request that is answered later which one with this first line is."""
-        for routes in (self._hot_waits, self._hot_writes):
+        for routes in (self._hot_writes, self._hot_waits):
             found = routes.find_in(line)
             if found is not None and not found[2]:
                 return found[0], found[1], routes.method
