@@ -32,20 +32,20 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     reading.tweet_uniform,
     reading.timeline_hot,
     reading.timeline_uniform,
+    home.home,
     writing.post,
     writing.post_alone,
     writing.like,
     applying.catching_up,
     freshness.reading_under_writes,
     freshness.visible,
-    home.home,
     size.readers,
     size.footprint,
     mix.mix,
     peers.seed_way,
     peers.mastodon_mock,
 )
-"""In the order of the table of targets."""
+"""Reads first: what a home timeline takes depends on who has written last, and the posts are of a thousand accounts."""
 
 QUICK: Final = Scale(tweets=2_000, users=200, seconds=1, warm_up_seconds=1, rounds=1, backlog=6_000, connections=8)
 """Shows that everything works, and nothing else."""

@@ -41,8 +41,8 @@ from services.read.metrics import ReadMetrics
 from services.read.store import Backing
 
 NAME: Final = "read"
-BATCH_ENTRIES_MAX: Final = 5000
-"""As the owner's (ADR 31)."""
+BATCH_ENTRIES_MAX: Final = 2000
+"""Fewer than the owner's (ADR 47): what a batch has taken, the process keeps."""
 PAUSE_SECONDS_MIN: Final = 0.1
 PAUSE_SECONDS_MAX: Final = 2.0
 

@@ -29,7 +29,7 @@ ASK_SECONDS: Final = 0.3
 PAUSE_SECONDS: Final = 0.005
 """Before a reader that is behind is asked again; then twice as long each time."""
 CONNECTIONS_MAX: Final = 2  # one question is answered while the next one gathers, or one reader is silent
-KNOWN_MAX: Final = 100_000  # about 10 MB
+KNOWN_MAX: Final = 50_000  # about 5 MB
 
 log = structlog.get_logger(__name__)
 
