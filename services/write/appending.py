@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
 
@@ -13,7 +13,6 @@ from services.common.ids import POSITION_MAX
 from services.common.log.append import AppendItem, Result
 from services.common.tasks import Tasks
 from services.write.existence import Existence, Kind
-from services.write.outcome import Finish, Written
 
 REQUEST_SECONDS: Final = 0.85
 """From command to verdict; a client has its answer within a second, whatever Redis does."""
@@ -24,8 +23,6 @@ AppendOne = Callable[[AppendItem, float], Awaitable[Result]]
 Submit = Callable[[AppendItem, float, Callable[[Result | Exception], None]], None]
 """The same for who does not wait: called with the result, or with what AppendOne raises."""
 
-T = TypeVar("T")
-
 
 class Appending:
     """What all handlers of one event loop append through; each item by a deadline, as GroupCommit does."""
@@ -35,7 +32,7 @@ class Appending:
         self.submit = submit
         self._existence = existence
         self._now = asyncio.get_running_loop().time  # until Python 3.12 to ask for the loop is a system call each time
-        self._tasks = Tasks()
+        self.begin_task = Tasks().begin  # for what has to wait for more than the log
 
     def new_deadline(self) -> float:
         """By when a command that has just come is to be decided, on the event loop's clock."""
@@ -60,7 +57,3 @@ class Appending:
         if result == "not_found":
             raise refusal
         return result
-
-    def begin_task(self, work: Coroutine[Any, Any, Written[T]], finish: Finish[T]) -> None:
-        """Do in a task what has to wait for more than the log, and finish with what comes of it."""
-        self._tasks.begin(work, finish)

@@ -16,6 +16,7 @@ from services.common.limits import Admission, Leases, Limit, Limiter, LimitMetri
 from services.common.settings import MetricsPort, Port, PublicSettings
 from services.common.telemetry import create_registry
 from services.common.web import RequestLimits
+from tests.support.clock import Clock
 from tests.support.process import ServiceProcess
 from tests.support.redis_server import RedisServer
 from tests.support.wait import PATIENCE_SECONDS, eventually
@@ -25,16 +26,6 @@ pytestmark = pytest.mark.anyio
 
 NOWHERE = "redis://127.0.0.1:1"
 LIMIT = Limit("test", quota=100, window_seconds=10)
-
-
-class Clock:
-    """A clock that stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 class Process:

@@ -13,6 +13,7 @@ from services.common.shapes import Existing, UserView
 from services.write.authors import FRESH_SECONDS, KEPT_SECONDS, Authors
 from services.write.existence import UNKNOWN, Existence, Finding, Kind, Verdict, finding_of
 from services.write.metrics import ExistenceMetrics
+from tests.support.clock import Clock
 
 pytestmark = pytest.mark.anyio
 
@@ -146,16 +147,6 @@ async def test_what_is_known_is_bounded_and_forgets_the_least_used() -> None:
     existence.remember(Kind.TWEET, 3)
     await existence.refuse_absent((Kind.TWEET, 1), (Kind.TWEET, 3), (Kind.TWEET, 2))
     assert find.questions == [(Kind.TWEET, 2)]
-
-
-class Clock:
-    """A monotonic clock that stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 async def test_an_author_is_looked_up_once_in_a_few_seconds() -> None:

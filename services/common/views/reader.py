@@ -109,7 +109,7 @@ class Reader:
         try:
             yield self.position()
         finally:
-            self._commit()
+            self._end()
 
     def hold(self) -> None:
         """Let everything that is read until ``release`` belong to one state."""
@@ -120,7 +120,7 @@ class Reader:
         """Let what is read from here on be of the newest state; harmless where none is held."""
         if self.is_held:
             self.is_held = False
-            self._connection.rollback()  # nothing was written, and of a damaged file a commit fails, too
+            self._end()
 
     def close(self) -> None:
         """Give the connection back to the engine."""
@@ -137,10 +137,10 @@ class Reader:
         except self._error as error:
             _raise_as_ours(error)
 
-    def _commit(self) -> None:
-        """End the transaction, which a failing disk may have ended already."""
+    def _end(self) -> None:
+        """End the transaction, which a failing disk may have ended already; of a damaged file a commit would fail."""
         try:
-            self._connection.commit()
+            self._connection.rollback()  # nothing was written
         except self._error as error:
             _raise_as_ours(error)
 

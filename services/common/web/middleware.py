@@ -179,7 +179,7 @@ class RequestMiddleware:
         limit_lines = self._count_now(scope, headers) if headers.get(b"content-type") == _JSON else None
         if limit_lines is None:
             return False
-        return self._is_begun((*found, "POST"), scope, headers, body, started_at, respond)
+        return self._is_begun((*found, self._hot_writes.method), scope, headers, body, started_at, respond)
 
     def beginning(self, line: bytes) -> Beginning | None:
         """The hot request that is answered later which one with this first line is."""
