@@ -36,7 +36,7 @@ def feed(log: EventLog, user_ids: list[int], rate: float, seconds: float) -> flo
 
 def _tweet(user_ids: list[int], number: int) -> AppendItem:
     text = f"a tweet of about eighty characters, as most of them are, with a number: {number}"
-    return AppendItem(TweetCreated(user_ids[number % len(user_ids)], text), written_through=b"x" * 300)
+    return AppendItem(TweetCreated(user_ids[number % len(user_ids)], text))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from services.common import keys
 from services.common.events import TweetCreated
 from services.common.log.append import KEYS, SCRIPT, AppendCall, AppendItem, TokenHolder, encode_call, parse_reply
 
-WRITTEN_THROUGH: Final = b"x" * 300
 _DEADLINE_MS: Final = 2_000
 
 
@@ -49,7 +48,6 @@ def latencies_ms(redis_url: str, user_id: int, calls: int) -> Iterator[float]:
                 TweetCreated(user_id, f"one call after another, this is the {number}th"),
                 target=user_id,
                 holder=TokenHolder(user_id, head),
-                written_through=WRITTEN_THROUGH,
             )
             arguments = session.arguments_of([item], head)
             began_at = time.perf_counter()

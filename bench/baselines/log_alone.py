@@ -15,7 +15,7 @@ from typing import Final, cast
 
 from redis import Redis
 
-from bench.baselines.evalsha import WRITTEN_THROUGH, Session
+from bench.baselines.evalsha import Session
 from services.common import keys
 from services.common.events import TweetCreated, TweetLiked
 from services.common.log.append import SCRIPT, AppendItem, TokenHolder, parse_reply
@@ -32,7 +32,7 @@ def appended(redis: Redis, user_id: int, liked_id: int, items: int, until: float
     if liked_id:
         item = AppendItem(TweetLiked(liked_id, user_id), target=liked_id, holder=holder)
     else:
-        item = AppendItem(TweetCreated(user_id, _TEXT), target=user_id, holder=holder, written_through=WRITTEN_THROUGH)
+        item = AppendItem(TweetCreated(user_id, _TEXT), target=user_id, holder=holder)
     count, session = 0, Session()
     while time.monotonic() < until:
         reply = parse_reply(cast("bytes", redis.evalsha(sha, *session.arguments_of([item] * items, head))))

@@ -1,6 +1,6 @@
 """The names of everything this project keeps in Redis. append.lua receives them from here.
 
-Only ``tweet:{id}``, ``limit:`` and ``response:`` have a time to live; ``volatile-lru`` may evict nothing that
+Only ``limit:`` and ``response:`` have a time to live; ``volatile-lru`` may evict nothing that
 correctness needs.
 """
 
@@ -27,9 +27,6 @@ CREDENTIAL_PREFIX: Final = "cred:"
 """Hash ``cred:{user id}``: ``username``, ``email``, ``email_hmac``, ``password_hash``, ``revoked_position`` and
 ``suspended_position`` if any, and
 ``position``, the entry that changed it last."""
-
-TWEET_PREFIX: Final = "tweet:"
-"""``tweet:{id}``: the tweet as its writer answered it, for readers that have not applied it yet. Expires."""
 
 RESPONSE_PREFIX: Final = "response:"
 """``response:{version}:{key}``: an encoded response that readers of one database share, in CACHE_URL. Expires."""
@@ -69,11 +66,6 @@ def credential(user_id: int) -> str:
 def idempotency(hour: int) -> str:
     """The key of an hour's claims."""
     return f"{IDEMPOTENCY_PREFIX}{hour}"
-
-
-def tweet(tweet_id: int) -> str:
-    """The key of a written-through tweet."""
-    return f"{TWEET_PREFIX}{tweet_id}"
 
 
 def response(version: int, key: str) -> str:

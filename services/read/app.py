@@ -19,6 +19,7 @@ from services.common.database import check_sqlite, database_of
 from services.common.errors import InvariantError
 from services.common.log.client import EventLog
 from services.common.log.credentials import CredentialLookups
+from services.common.log.pipelines import pipelines_to
 from services.common.settings import split_list
 from services.common.telemetry import MetricsServer, create_registry
 from services.common.web import RequestLimits
@@ -81,7 +82,7 @@ def create_app(settings: ReadSettings, *, stop: Callable[[], None] = terminate_s
             )
             metrics.lag_seconds.set_function(follower.age_seconds)
             fresh = FreshLookups(
-                settings.redis_url,
+                pipelines_to(settings.redis_url),
                 metrics,
                 lambda user_id: store.backing.look_up(lambda reader: views.user(reader, user_id)),
             )

@@ -50,7 +50,7 @@ class ReadMetrics:
         self._shared_cache_lookups.labels(result).inc()
 
     def count_fresh_lookup(self, result: str) -> None:
-        """Count a look-up by its result: written_through, stream, absent or unknown."""
+        """Count a look-up by its result: stream, absent or unknown."""
         self._fresh_lookups.labels(result).inc()
 
 

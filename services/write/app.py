@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from services.common.auth import Authentication, AuthMetrics
 from services.common.log.client import EventLog
 from services.common.log.credentials import CredentialLookups
+from services.common.log.redis_url import connection_to
 from services.common.settings import split_list
 from services.common.telemetry import MetricsServer, create_registry
 from services.common.web import RequestLimits
@@ -32,7 +33,7 @@ from services.write.hot_routes import HotWrites
 from services.write.idempotency import Claims
 from services.write.log_budget import LogBudget
 from services.write.log_watch import LogWatch
-from services.write.log_writer import LogWriter, connection_to
+from services.write.log_writer import LogWriter
 from services.write.logins import Logins
 from services.write.metrics import AppendMetrics, ExistenceMetrics, LogMetrics
 from services.write.routes import auth, tweets, users

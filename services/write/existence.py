@@ -8,10 +8,10 @@ of the log needs no proof from here: the append itself refuses it.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -20,6 +20,7 @@ import structlog
 from services.common.errors import ClientError
 from services.common.ids import BEGINNING, FIXTURE_ID_MAX, position_at
 from services.common.shapes import EXISTENCE_IDS_MAX, Existing, UserView
+from services.common.together import Asked, Together
 from services.write.clocks import TrustedClock
 from services.write.keep_alive import KeepAlive, Unanswered
 from services.write.known_ids import KnownIds
@@ -74,9 +75,10 @@ class ReadService:
 
     def __init__(self, url: str, clock: TrustedClock) -> None:
         self._clock = clock
-        self._idle = [KeepAlive(url) for _ in range(CONNECTIONS_MAX)]
-        self._asked: deque[tuple[Subject, asyncio.Future[Finding | None]]] = deque()
-        self._working: set[asyncio.Task[None]] = set()
+        self._connections = [KeepAlive(url) for _ in range(CONNECTIONS_MAX)]
+        self._questions: Together[Subject, Finding | None] = Together(
+            [partial(_ask, connection) for connection in self._connections], EXISTENCE_IDS_MAX
+        )
 
     async def find(self, kind: Kind, item_id: int) -> Finding:
         """Ask within a bound, and again where a reader is behind; whatever is no proof is unknown."""
@@ -85,7 +87,7 @@ class ReadService:
         pause_seconds = PAUSE_SECONDS
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                while (finding := await self._ask((kind, item_id))) is None:
+                while (finding := await self._questions.ask((kind, item_id))) is None:
                     await asyncio.sleep(pause_seconds)
                     pause_seconds *= 2
         except TimeoutError:
@@ -94,40 +96,17 @@ class ReadService:
 
     async def aclose(self) -> None:
         """Ask no more, and close the connections."""
-        for task in self._working:
-            task.cancel()
-        await asyncio.gather(*self._working, return_exceptions=True)
-        for connection in self._idle:
+        await self._questions.aclose()
+        for connection in self._connections:
             connection.close()
 
-    def _ask(self, subject: Subject) -> asyncio.Future[Finding | None]:
-        """What a reader says, None if it is behind."""
-        answer: asyncio.Future[Finding | None] = asyncio.get_running_loop().create_future()
-        self._asked.append((subject, answer))
-        if self._idle:
-            task = asyncio.create_task(self._work(self._idle.pop()))
-            self._working.add(task)
-            task.add_done_callback(self._working.discard)
-        return answer
 
-    async def _work(self, connection: KeepAlive) -> None:
-        """Ask whatever waits, until nothing does."""
-        try:
-            while asked := self._take():
-                existing = await _question(connection, {subject for subject, _ in asked})
-                for subject, answer in asked:
-                    if not answer.done():
-                        answer.set_result(UNKNOWN if existing is None else finding_of(subject, existing))
-        finally:
-            self._idle.append(connection)
-
-    def _take(self) -> list[tuple[Subject, asyncio.Future[Finding | None]]]:
-        asked: list[tuple[Subject, asyncio.Future[Finding | None]]] = []
-        while self._asked and len(asked) < EXISTENCE_IDS_MAX:
-            subject, answer = self._asked.popleft()
-            if not answer.done():  # else nobody waits for it any more
-                asked.append((subject, answer))
-        return asked
+async def _ask(connection: KeepAlive, asked: Sequence[Asked[Subject, Finding | None]]) -> None:
+    """What a reader says to each, None if it is behind."""
+    existing = await _question(connection, {subject for subject, _ in asked})
+    for subject, answer in asked:
+        if not answer.done():
+            answer.set_result(UNKNOWN if existing is None else finding_of(subject, existing))
 
 
 async def _question(connection: KeepAlive, subjects: Iterable[Subject]) -> Existing | None:

@@ -24,12 +24,10 @@ from services.write.errors import Stopping, WriterFailed
 from services.write.metrics import AppendMetrics
 
 CALL_ENTRIES_MAX: Final = 512
-CALL_BYTES_MAX: Final = 2**20  # a call is closed by the item that reaches it, and items are small
 QUEUE_ENTRIES_MAX: Final = 4096  # about a quarter of a second's work
 SEND_SECONDS_MIN: Final = 0.2  # what is left less than this is refused plainly, instead of sent without hope
 GRACE_SECONDS: Final = 0.05  # lets the call's own verdict at the deadline arrive first: it knows more
 DRAIN_SECONDS: Final = 2.0  # longer than any item may wait
-_EVENT_BYTES: Final = 128  # about; it is what is written through that may be large
 
 log = structlog.get_logger(__name__)
 
@@ -189,9 +187,8 @@ class GroupCommit:
 
     def _take(self) -> list[_Pending]:
         batch: list[_Pending] = []
-        taken_bytes = 0
         too_late = asyncio.get_running_loop().time() + SEND_SECONDS_MIN
-        while self._queue and len(batch) < CALL_ENTRIES_MAX and taken_bytes < CALL_BYTES_MAX:
+        while self._queue and len(batch) < CALL_ENTRIES_MAX:
             pending = self._queue.popleft()
             if pending.settle is None:
                 continue
@@ -200,7 +197,6 @@ class GroupCommit:
                 continue
             pending.is_sent = True
             batch.append(pending)
-            taken_bytes += _EVENT_BYTES + len(pending.item.written_through or b"")
         if self._queue:
             self._wake_one()
         return batch

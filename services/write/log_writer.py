@@ -17,7 +17,7 @@ from typing import Final, cast
 
 import hiredis
 import structlog
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -42,7 +42,6 @@ from services.common.log.append import (
 )
 from services.common.log.durability import HIDDEN, SETTINGS, judge
 from services.common.log.redis_errors import is_passing
-from services.common.log.redis_url import connection_pool
 from services.write.clocks import LogView, TrustedClock
 from services.write.errors import LogFull, LogNotDurable
 
@@ -62,15 +61,6 @@ log = structlog.get_logger(__name__)
 
 class _Unanswered(Exception):
     """The call was sent, at least in part, and no answer came."""
-
-
-def connection_to(redis_url: str) -> AbstractConnection:
-    """A connection, not yet open, that neither retries nor resends, whatever the URL's query says.
-
-    Without a timeout of its own, which would be a task for each command: LogWriter bounds whatever it asks.
-    """
-    pool = connection_pool(redis_url, ConnectionPool, socket_timeout=None)
-    return cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]  # not typed there
 
 
 class LogWriter:

@@ -6,8 +6,6 @@ import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
 
-import msgspec
-
 from services.common.errors import ClientError
 from services.common.events import TweetCreated, TweetDeleted
 from services.common.ids import time_of, unix_ms_of
@@ -36,15 +34,6 @@ class CreatedTweetView:
     retweets: int
     user: UserView | None
     reply_count: int
-    in_reply_to_id: int | None
-    quote_of_id: int | None
-
-
-class _WrittenThrough(msgspec.Struct):
-    """A new tweet for readers that have not applied it; the rest is in its id."""
-
-    content: str
-    user: UserView
     in_reply_to_id: int | None
     quote_of_id: int | None
 
@@ -82,7 +71,7 @@ class Tweets:
     ) -> Written[CreatedTweetView]:
         deadline = self._appending.new_deadline()
         view, refusal = await self._view_and_refusal(author, _referred_to(event))
-        item = _tweet_item(event, author, view, self._claims.claim(key, event))
+        item = _tweet_item(event, author, self._claims.claim(key, event))
         return self._created(event, view, await self._appending.append_unless(refusal, item, deadline))
 
     def begin(self, event: TweetCreated, author: Actor, finish: Finish[CreatedTweetView]) -> None:
@@ -95,7 +84,7 @@ class Tweets:
         def settle(result: Result | Exception) -> None:
             finish(attempt(lambda good: self._created(event, view, good), result))
 
-        self._appending.submit(_tweet_item(event, author, view, None), self._appending.new_deadline(), settle)
+        self._appending.submit(_tweet_item(event, author, None), self._appending.new_deadline(), settle)
 
     async def delete(self, tweet_id: int, actor: Actor) -> Written[None]:
         """Delete a tweet, as its author. What is not there any more is deleted already, or never was: a success.
@@ -170,20 +159,5 @@ def _newest(event: TweetCreated) -> int:
     return max(event.user_id, event.in_reply_to_id or 0, event.quote_of_id or 0)
 
 
-def _tweet_item(
-    event: TweetCreated, author: Actor, view: UserView | None, claim: IdempotencyClaim | None
-) -> AppendItem:
-    return AppendItem(
-        event,
-        target=_newest(event),
-        written_through=_written_through(event, view),
-        holder=author.holder,
-        actor_id=event.user_id,
-        claim=claim,
-    )
-
-
-def _written_through(event: TweetCreated, author: UserView | None) -> bytes | None:
-    if author is None:
-        return None
-    return msgspec.json.encode(_WrittenThrough(event.content, author, event.in_reply_to_id, event.quote_of_id))
+def _tweet_item(event: TweetCreated, author: Actor, claim: IdempotencyClaim | None) -> AppendItem:
+    return AppendItem(event, target=_newest(event), holder=author.holder, actor_id=event.user_id, claim=claim)

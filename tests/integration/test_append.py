@@ -27,9 +27,9 @@ def log(redis_server: RedisServer) -> ScriptedLog:
     return ScriptedLog.started(redis_server.url)
 
 
-def tweet(content: str = "hello", written_through: bytes | None = None) -> AppendItem:
+def tweet(content: str = "hello") -> AppendItem:
     """A tweet of user 1; the log does not ask whether there is one."""
-    return AppendItem(TweetCreated(user_id=1, content=content), written_through=written_through)
+    return AppendItem(TweetCreated(user_id=1, content=content))
 
 
 def user(username: str, email_hmac: str, fixture_id: int | None = None) -> AppendItem:
@@ -51,14 +51,11 @@ def test_each_entry_names_the_position_before_it(log: ScriptedLog, redis_server:
     assert [entry.prev for entry in entries] == [0, *(entry.position for entry in entries[:-1])]
 
 
-def test_a_deletion_removes_the_written_through_tweet_and_leaves_its_mark(log: ScriptedLog) -> None:
-    """HAZARDS 9: both in the call that appends it; in a batch, what comes before and after keeps its own."""
-    first, second = log.call([tweet(written_through=b"first"), tweet(written_through=b"second")]).results
+def test_a_deletion_leaves_its_mark(log: ScriptedLog) -> None:
+    """HAZARDS 9: in the call that appends it, and for good, wherever in a batch it is."""
+    first, _ = log.call([tweet(), tweet()]).results
     deletion = AppendItem(TweetDeleted(tweet_id=int(first), user_id=1), target=int(first))
-    reply = log.call([tweet(written_through=b"third"), deletion, tweet(written_through=b"fourth")])
-    third, at, fourth = (int(result) for result in reply.results)
-    kept = [log.redis.get(keys.tweet(int(each))) for each in (first, second, third, fourth)]
-    assert kept == [None, b"second", b"third", b"fourth"]
+    _, at, _ = (int(result) for result in log.call([tweet(), deletion, tweet()]).results)
     assert log.redis.zrange(keys.DELETED, 0, -1, withscores=True) == [(b"%d:1" % int(first), float(at))]
     assert log.redis.ttl(keys.DELETED) == -1
 
@@ -317,12 +314,13 @@ def test_a_rejected_account_gives_its_name_back_once(log: ScriptedLog, redis_ser
     assert log.redis.get(f"{keys.NAME_PREFIX}ann") == str(second).encode()
 
 
-def test_a_tweet_is_written_through_under_its_own_id_and_expires(log: ScriptedLog) -> None:
-    """Only what may be evicted has a time to live; everything else the call wrote has none."""
-    tweet_id, _ = log.call([tweet(written_through=b'{"content":"hello"}'), user("ann", "e1")]).results
-    assert log.redis.get(keys.tweet(int(tweet_id))) == b'{"content":"hello"}'
-    expiring = {key for key in log.redis.keys() if log.redis.ttl(key) >= 0}
-    assert expiring == {keys.tweet(int(tweet_id)).encode()}
+def test_nothing_that_a_call_writes_may_be_evicted(log: ScriptedLog) -> None:
+    """HAZARDS 3: what has a time to live goes when memory is short. An entry is all that there is of a tweet."""
+    keys_before = set(log.redis.keys())
+    log.call([tweet()])
+    assert set(log.redis.keys()) == keys_before
+    log.call([user("ann", "e1")])
+    assert {log.redis.ttl(key) for key in log.redis.keys()} == {-1}
 
 
 @pytest.mark.parametrize(
@@ -349,7 +347,7 @@ def test_a_full_redis_refuses_the_whole_batch_and_evicts_nothing_that_matters(fr
     _limit_memory(log.redis)
     with pytest.raises(OutOfMemoryError):
         for number in range(1_000):
-            log.call([tweet("x" * 280, written_through=b"{}")] * 20 + [user(f"user{number}", f"e{number}")])
+            log.call([tweet("x" * 280)] * 20 + [user(f"user{number}", f"e{number}")])
     entries = EventLog(fresh_redis.url).read(0, entries_max=100_000)
     accounts = {events.decode(e.name, e.payload).username for e in entries if e.name == UserCreated.name}  # type: ignore[attr-defined]
     assert set(log.redis.keys(f"{keys.NAME_PREFIX}*")) == {f"{keys.NAME_PREFIX}{name}".encode() for name in accounts}

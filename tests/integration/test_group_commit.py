@@ -15,9 +15,10 @@ from services.common.errors import OutcomeUnknown
 from services.common.events import TweetCreated
 from services.common.log.append import AppendItem, Result
 from services.common.log.client import EventLog
+from services.common.log.redis_url import connection_to
 from services.write.clocks import LogView, TrustedClock
 from services.write.group_commit import GroupCommit
-from services.write.log_writer import LogWriter, connection_to
+from services.write.log_writer import LogWriter
 from services.write.metrics import AppendMetrics
 from tests.support.faulty_network import Fault, FaultyNetwork
 from tests.support.redis_server import RedisServer

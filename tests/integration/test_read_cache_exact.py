@@ -33,6 +33,7 @@ from services.common.events import (
     UserUnfollowed,
 )
 from services.common.log.entry import Entry
+from services.common.log.pipelines import pipelines_to
 from services.common.views import Window, home_timeline
 from services.read.encoded import Encoded
 from services.read.fresh_lookups import FreshLookups
@@ -139,7 +140,9 @@ def lookups_of(rows: Rows, cache_bytes: int) -> tuple[Store, Lookups]:
     store.adopt(rows.backing)
     metrics = ReadMetrics(CollectorRegistry())
     fresh = FreshLookups(
-        UNUSED_REDIS, metrics, lambda user_id: rows.backing.look_up(lambda reader: views.user(reader, user_id))
+        pipelines_to(UNUSED_REDIS),
+        metrics,
+        lambda user_id: rows.backing.look_up(lambda reader: views.user(reader, user_id)),
     )
     return store, Lookups(store, fresh, metrics, min_position_wait_seconds=1)
 

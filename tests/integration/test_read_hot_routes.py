@@ -6,7 +6,6 @@ another reader, that keeps nothing, or it would answer what the hot route has ke
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
@@ -18,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.common import keys
 from services.common.ids import POSITION_MAX
+from tests.support.armed import arm, disarm, struck_in
 from tests.support.ports import HOST
 from tests.support.process import ServiceProcess
 from tests.support.system import System
@@ -167,20 +166,28 @@ def test_each_header_that_changes_a_hot_answer_does_so_both_ways(world: World) -
             assert hot == [ask(world.uncached, "GET", f"{path}?{PARAMETER_OF_NOBODY}", (header,))] * 3, (path, header)
 
 
-def test_a_tweet_that_is_too_new_for_the_rows_is_the_same_both_ways(world: World, system: System) -> None:
+def test_a_tweet_that_is_too_new_for_the_rows_is_the_same_both_ways(system: System) -> None:
     """The framework's route asks Redis, and a hot one does so without it; neither finds what is not there."""
-    head = int(world.positions[-1])
-    author = system.read.get(f"/users/{world.ids[0]}").json()
-    shown = {name: author[name] for name in ("id", "username", "created_at", "followers_count", "following_count")}
-    with system.redis.client() as client:
-        client.set(keys.tweet(head + 1), json.dumps({"content": "new", "user": shown}), ex=60)
-    ask(world.connection, "GET", f"/tweets/{world.ids[3]}", ())
-    statuses = []
-    for tweet_id in (head + 1, head + 2):
-        for headers in ((), (("X-Min-Position", str(head)),), (("If-None-Match", "*"),)):
-            hot = [ask(world.connection, "GET", f"/tweets/{tweet_id}", headers) for _ in range(2)]
-            assert hot == [ask(world.uncached, "GET", f"/tweets/{tweet_id}?{PARAMETER_OF_NOBODY}", headers)] * 2
-            statuses.append(hot[0][0])
+    with closing(system.new_reader("late", {"READ_STORE": "replica"})) as late:
+        late.command[1:] = ["-m", "tests.support.armed", late.command[-1]]
+        late.start()
+        late.wait_ready()
+        arm(late.directory, "replica:before_commit", "hold")
+        author = system.create_user(f"u{uuid4().hex[:12]}").json()["id"]
+        tweet_id = system.create_tweet(author, "new").json()["id"]
+        eventually(lambda: struck_in(late.directory))
+        applied = late.http.get("/").headers["X-Log-Position"]
+        connection = HTTPConnection(HOST, late.port, timeout=10)
+        ask(connection, "GET", f"/tweets/{tweet_id}", ())
+        statuses = []
+        for item_id in (tweet_id, tweet_id + 1):
+            for headers in ((), (("X-Min-Position", applied),), (("If-None-Match", "*"),)):
+                hot = [ask(connection, "GET", f"/tweets/{item_id}", headers) for _ in range(2)]
+                assert hot == [ask(connection, "GET", f"/tweets/{item_id}?{PARAMETER_OF_NOBODY}", headers)] * 2
+                statuses.append(hot[0][0])
+        assert late.http.get("/").headers["X-Log-Position"] == applied
+        connection.close()
+        disarm(late.directory)
     assert statuses == [200, 200, 304, 404, 404, 404]
 
 

@@ -18,6 +18,7 @@ from services.common.cache import Cache
 from services.common.database import open_writer
 from services.common.errors import StorageUnfit, StoreUnavailable
 from services.common.events import TweetCreated, TweetLiked, UserCreated, UserFollowed
+from services.common.log.pipelines import pipelines_to
 from services.common.views import Window
 from services.read import lookups
 from services.read.encoded import Encoded
@@ -52,7 +53,9 @@ class Reading:
         self.store.adopt(self.replica)
         metrics = ReadMetrics(CollectorRegistry())
         self.fresh = FreshLookups(
-            "redis://127.0.0.1:1", metrics, lambda user: self.replica.look_up(lambda reader: views.user(reader, user))
+            pipelines_to("redis://127.0.0.1:1"),
+            metrics,
+            lambda user: self.replica.look_up(lambda reader: views.user(reader, user)),
         )
         self.lookups = Lookups(self.store, self.fresh, metrics, min_position_wait_seconds=1)
 

@@ -16,8 +16,9 @@ from services.common.events import TweetCreated, UserCreated
 from services.common.log.append import SCRIPT, AppendItem, CredentialClaim, Repeated, Result
 from services.common.log.client import EventLog
 from services.common.log.idempotency import IdempotencyClaim
+from services.common.log.redis_url import connection_to
 from services.write.clocks import LogView, TrustedClock
-from services.write.log_writer import LogWriter, connection_to
+from services.write.log_writer import LogWriter
 from tests.support.faulty_network import Fault, FaultyNetwork
 from tests.support.redis_server import RedisServer
 from tests.support.wait import PROMPT_SECONDS, eventually

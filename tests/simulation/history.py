@@ -34,7 +34,7 @@ CHECKPOINTS_MAX: Final = 60
 _COPIED: Final = [str(statement) for statement in projection.COPIED.values()]
 _READS: Final = {
     b"XREAD", b"XRANGE", b"XLEN", b"HGET", b"HGETALL", b"GET", b"MGET", b"TIME", b"INFO", b"XINFO", b"CONFIG",
-    b"CLIENT", b"MEMORY", b"SCAN", b"SMEMBERS", b"ZSCORE", b"SCRIPT",
+    b"CLIENT", b"MEMORY", b"SCAN", b"SMEMBERS", b"ZSCORE", b"ZCOUNT", b"SCRIPT",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import httpx
 from prometheus_client import CollectorRegistry
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -18,6 +19,7 @@ from services.common.cache import Cache
 from services.common.errors import InvariantError, TwitterError
 from services.common.log.append import AppendItem, Result
 from services.common.log.client import EventLog
+from services.common.log.pipelines import CONNECTIONS, Pipelines
 from services.db_updater.applier import Step
 from services.db_updater.metrics import OwnerMetrics
 from services.db_updater.owner import Owner
@@ -203,6 +205,11 @@ class SimSnapshots(SnapshotSource):
         return httpx.Response(200, headers=headers, stream=stream)
 
 
+def _connections(network: Network, process: Process, count: int) -> list[AbstractConnection]:
+    connection_class = network.awaited(process)
+    return [connection_class(host="redis", retry=Retry(NoBackoff(), 0), protocol=2) for _ in range(count)]
+
+
 class ReaderNode:
     """The read service with a replica. ``note_applied`` is called when a batch counts."""
 
@@ -224,9 +231,10 @@ class ReaderNode:
         self.store = Store(Cache(1_000_000))
         self.log = event_log(network, self.process)
         self.fresh = FreshLookups(
-            URL, _metrics().read, lambda user: self.store.backing.look_up(lambda reader: views.user(reader, user))
+            Pipelines(_connections(network, self.process, CONNECTIONS)),
+            _metrics().read,
+            lambda user: self.store.backing.look_up(lambda reader: views.user(reader, user)),
         )
-        self.fresh._redis.connection_pool.connection_class = network.awaited(self.process)
         self.lookups = Lookups(self.store, self.fresh, _metrics().read, min_position_wait_seconds=wait_seconds)
         self.follower = Follower(
             self.log,
@@ -273,12 +281,8 @@ class WriterNode:
         self.watch = LogWatch(
             self.log, self.view, _metrics().log, budget=LogBudget(0, _metrics().log), requires_durability=False
         )
-        connection_class = network.awaited(self.process)
-        writers = [
-            LogWriter(connection_class(host="redis", retry=Retry(NoBackoff(), 0), protocol=2), self.view, clock)
-            for _ in range(CALLS_IN_FLIGHT)
-        ]
-        self._appends = writers
+        connections = _connections(network, self.process, CALLS_IN_FLIGHT)
+        self._appends = [LogWriter(connection, self.view, clock) for connection in connections]
         self.commit: GroupCommit | None = None
         self.loop.call_soon(lambda: self.loop.create_task(self._main()))
 

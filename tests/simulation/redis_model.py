@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from bisect import bisect_left, bisect_right
+from collections import UserDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -215,6 +216,12 @@ class RedisModel:
         score = (self._get_value(key, _SortedSet) or {}).get(member)
         return None if score is None else b"%.17g" % score
 
+    def _zcount(self, key: bytes, above: bytes, greatest: bytes) -> int:
+        """How many scores are above a bound; all that is ever asked is ``(bound +inf``."""
+        assert above[:1] == b"("
+        assert greatest == b"+inf"
+        return sum(score > float(above[1:]) for score in (self._get_value(key, _SortedSet) or {}).values())
+
     def _zremrangebyscore(self, key: bytes, least: bytes, greatest: bytes) -> int:
         found = self._get_value(key, _SortedSet) or {}
         gone = [member for member, score in found.items() if float(least) <= score <= float(greatest)]
@@ -343,8 +350,8 @@ class RedisModel:
         return _lua().run(self._scripts[sha], arguments[:count], arguments[count:], self)
 
 
-class _SortedSet(dict[bytes, float]):
-    """Members and their scores."""
+class _SortedSet(UserDict[bytes, float]):
+    """Members and their scores; no dict, which a hash is here."""
 
 
 class _Lua:

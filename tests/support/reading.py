@@ -18,6 +18,7 @@ from services.common.errors import InvariantError, OwnerUnavailable
 from services.common.events import Event, UserCreated
 from services.common.log.append import AppendItem, CredentialClaim
 from services.common.log.client import EventLog
+from services.common.log.pipelines import pipelines_to
 from services.common.log.subscription import Subscription
 from services.common.snapshot import Snapshot
 from services.read.app import _following, _on_this_loop
@@ -135,7 +136,9 @@ async def reading(
             note_applied=_on_this_loop(store.note_applied),
         )
         fresh = FreshLookups(
-            redis_url, metrics, lambda user_id: store.backing.look_up(lambda reader: views.user(reader, user_id))
+            pipelines_to(redis_url),
+            metrics,
+            lambda user_id: store.backing.look_up(lambda reader: views.user(reader, user_id)),
         )
         lookups = Lookups(store, fresh, metrics, min_position_wait_seconds=wait_seconds, shared_cache=cache)
         closing_cache = aclosing(cache) if cache else nullcontext()

@@ -9,10 +9,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.common.errors import LogUnavailable, OutcomeUnknown, Overloaded, WritesRefused
-from services.common.events import TweetCreated, TweetLiked
+from services.common.events import TweetLiked
 from services.common.log.append import AppendItem, Result
 from services.write.errors import Stopping, WriterFailed
-from services.write.group_commit import CALL_BYTES_MAX, CALL_ENTRIES_MAX, SEND_SECONDS_MIN, Append, GroupCommit
+from services.write.group_commit import CALL_ENTRIES_MAX, SEND_SECONDS_MIN, Append, GroupCommit
 from services.write.metrics import AppendMetrics
 
 pytestmark = pytest.mark.anyio
@@ -99,15 +99,6 @@ async def test_a_call_is_bounded_in_entries() -> None:
     async with group_commit(log.append) as commit:
         await asyncio.gather(*(commit.append(like(), soon()) for _ in range(CALL_ENTRIES_MAX + 1)))
     assert [len(call) for call in log.calls] == [CALL_ENTRIES_MAX, 1]
-
-
-async def test_a_call_is_bounded_in_bytes() -> None:
-    """It is closed by the item that reaches the bound."""
-    log = FakeLog()
-    big = AppendItem(TweetCreated(user_id=1, content="x"), written_through=b"x" * (CALL_BYTES_MAX // 3))
-    async with group_commit(log.append) as commit:
-        await asyncio.gather(*(commit.append(big, soon()) for _ in range(7)))
-    assert [len(call) for call in log.calls] == [3, 3, 1]
 
 
 async def test_two_logs_mean_two_calls_in_flight() -> None:

@@ -33,7 +33,6 @@ KEYS: Final = (
     keys.NAME_PREFIX,
     keys.EMAIL_PREFIX,
     keys.CREDENTIAL_PREFIX,
-    keys.TWEET_PREFIX,
     keys.DELETED,
     keys.IDEMPOTENCY_PREFIX,
     keys.IDEMPOTENCY_HOURS,
@@ -41,9 +40,6 @@ KEYS: Final = (
 )
 SEEN_ARGUMENT: Final = 3
 """Where ``seen_position`` is among the arguments of a call. It may differ from one sending to the next."""
-WRITTEN_THROUGH_SECONDS: Final = 60
-"""How long ``tweet:{id}`` stays for readers that are behind; after that they ask the stream itself."""
-
 NAME_HELD_SECONDS: Final = 30 * 24 * 3600
 """How long nobody can take the name of a deleted account, so that nobody is taken for its former holder at once."""
 
@@ -115,15 +111,13 @@ class AppendItem(msgspec.Struct, frozen=True):
     """One event to append.
 
     ``target`` is an id the event refers to: above the head it cannot exist, and the item is ``not_found``.
-    ``credential`` is required with UserCreated, ``written_through`` is optional with TweetCreated, ``change`` with
-    UserUpdated. ``holder`` is who has proved to act; without proof ``actor_id`` is who is said to, 0 for nobody.
-    Under a ``claim`` it is appended once.
+    ``credential`` is required with UserCreated, ``change`` with UserUpdated. ``holder`` is who has proved to act;
+    without proof ``actor_id`` is who is said to, 0 for nobody. Under a ``claim`` it is appended once.
     """
 
     event: Event
     target: int = 0
     credential: CredentialClaim | None = None
-    written_through: bytes | None = None
     change: CredentialChange | None = None
     holder: TokenHolder | None = None
     actor_id: int = 0
@@ -166,7 +160,6 @@ def encode_call(call: AppendCall) -> list[Argument]:
         call.deadline_ms,
         call.seen_position,
         call.clock_ms,
-        WRITTEN_THROUGH_SECONDS,
         NAME_HELD_SECONDS,
         WINDOW_HOURS,
         int(call.is_full),
@@ -186,9 +179,9 @@ def encode_call(call: AppendCall) -> list[Argument]:
             arguments += ("user", *common, event.id or 0, event.username.lower(), event.username)
             arguments += (private.email_hmac, private.email, private.password_hash or "")
         elif isinstance(event, TweetCreated):
-            arguments += ("tweet", *common, event.id or 0, item.written_through or b"")
+            arguments += ("tweet", *common, event.id or 0)
         elif isinstance(event, TweetDeleted):
-            arguments += ("deletion", *common, event.tweet_id, keys.deletion(event.tweet_id, event.user_id))
+            arguments += ("deletion", *common, keys.deletion(event.tweet_id, event.user_id))
         elif isinstance(event, AccountEvent):
             arguments += ("account", *common, event.user_id, *_account_arguments(event, item.change))
         else:

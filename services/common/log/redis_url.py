@@ -109,6 +109,15 @@ def connection_pool(redis_url: str, pool_type: type[AsyncConnectionPool], **argu
     return pool
 
 
+def connection_to(redis_url: str) -> AbstractConnection:
+    """A connection, not yet open, that neither retries nor resends, whatever the URL's query says.
+
+    Without a timeout of its own, which would be a task for each command: who asks bounds what it asks.
+    """
+    pool = connection_pool(redis_url, AsyncConnectionPool, socket_timeout=None)
+    return cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]  # not typed there
+
+
 class _ToldClosed(AbstractConnection):
     """Where the server has closed a connection uvloop raises a RuntimeError, which redis-py lets through."""
 

@@ -1,20 +1,19 @@
 -- Append a batch of events in one atomic call: decide for every item first, then write with commands that
 -- cannot fail (Redis isolates a script but does not roll it back).
 --
--- KEYS: 1 stream, 2 meta hash, 3 calls, then the prefixes 4 names, 5 e-mails, 6 credentials, 7 tweets;
---       8 the deletions that the log holds, 9 prefix of idempotency answers, 10 the hours of which there are some,
---       11 abandoned positions
+-- KEYS: 1 stream, 2 meta hash, 3 calls, then the prefixes 4 names, 5 e-mails, 6 credentials;
+--       7 the deletions that the log holds, 8 prefix of idempotency answers, 9 the hours of which there are some,
+--       10 abandoned positions
 -- ARGV: 1 session, 2 number of the call in it, 3 deadline (ms of Redis TIME), 4 greatest position the writer has seen,
---       5 writer's clock (ms), 6 seconds to keep written-through tweets, 7 seconds to hold the names of deleted accounts,
---       8 hours to remember idempotency keys, 9 1 to append nothing because the log is full, 10 number of items, then
---       each item:
+--       5 writer's clock (ms), 6 seconds to hold the names of deleted accounts, 7 hours to remember idempotency keys,
+--       8 1 to append nothing because the log is full, 9 number of items, then each item:
 --         kind, type, version, payload, target, id of who acts or 0, position of the token or -1 for none,
 --         scope and fingerprint of its idempotency key ('' for none); and for kind
 --         'user':    explicit id or 0, name in lower case, username, e-mail HMAC, e-mail, password hash
---         'tweet':   explicit id or 0, value to write through ('' for none)
+--         'tweet':   explicit id or 0
 --         'account': user id, 1 for its deletion, 1 to revoke its tokens, 'suspended' or 'reinstated' ('': as is);
 --                    e-mail HMAC, e-mail, password hash ('': as is)
---         'deletion': id of the tweet, member of the deletions
+--         'deletion': member of the deletions
 -- Answer: 'ok <time_ms> <head> <result>...', each result a position, '=<position>' of the same appended before under
 --         the same idempotency key, or the word why it was refused;
 --         or 'refused <time_ms> <head> <why>', and nothing was written.
@@ -26,11 +25,11 @@ local SCOPE_BYTES = 16
 local PASSED, FORGOTTEN = 'deadline_passed', 'deadline_forgotten'
 
 local stream, meta = KEYS[1], KEYS[2]
-local calls, names, emails, credentials, tweets, deletions = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local answers, answer_hours = KEYS[9], KEYS[10]
+local calls, names, emails, credentials, deletions = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local answers, answer_hours = KEYS[8], KEYS[9]
 local session, number, deadline_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local seen, clock_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
-local is_full = ARGV[9] == '1'
+local is_full = ARGV[8] == '1'
 
 local now_ms, micros = clock()
 local state = redis.call('HMGET', meta, 'head', 'epoch', 'halt', 'reported', 'version')
@@ -102,7 +101,7 @@ if now_ms > math.max(unix_ms_of(head), clock_ms) + CLOCK_AHEAD_MS_MAX then retur
 local results, accepted, claimed = {}, {}, {}
 local revoked, suspended, deleted = {}, {}, {} -- accounts, by what this call has already decided
 local answered = {} -- by scope, what this call has already decided
-local argument = 11
+local argument = 10
 local function take()
   local value = ARGV[argument]
   argument = argument + 1
@@ -142,7 +141,7 @@ end
 -- '<position>:<fingerprint>' of what was appended under an idempotency key. They are kept in one hash an hour, which no
 -- time to live may evict (HAZARDS 3); the owner drops it when its hour is out of the window.
 local function hashes_in_window()
-  local first_hour = hour_of(first_position(now_ms, micros, head)) - tonumber(ARGV[8])
+  local first_hour = hour_of(first_position(now_ms, micros, head)) - tonumber(ARGV[7])
   local hashes = {}
   for _, hour in ipairs(redis.call('SMEMBERS', answer_hours)) do
     if tonumber(hour) >= first_hour then hashes[#hashes + 1] = answers .. hour end
@@ -169,7 +168,7 @@ local function repetition(item)
 end
 
 local position, position_digits = head, digits(head)
-for item_number = 1, tonumber(ARGV[10]) do
+for item_number = 1, tonumber(ARGV[9]) do
   local item = {kind = take(), type = take(), version = take(), payload = take(), target = tonumber(take())}
   local actor, token_position = take(), tonumber(take())
   item.claim = take()
@@ -189,9 +188,7 @@ for item_number = 1, tonumber(ARGV[10]) do
     end
   elseif item.kind == 'tweet' then
     item.id = take()
-    item.written_through = take()
   elseif item.kind == 'deletion' then
-    item.tweet_id = take()
     item.deletion = take()
   elseif item.kind == 'account' then
     item.user = take()
@@ -242,7 +239,7 @@ local function write_account(item)
   local held = redis.call('HMGET', key, 'username', 'email_hmac')
   if item.is_deletion then
     redis.call('DEL', key, emails .. held[2])
-    redis.call('SET', names .. string.lower(held[1]), '-' .. digits(now_ms + tonumber(ARGV[7]) * 1000))
+    redis.call('SET', names .. string.lower(held[1]), '-' .. digits(now_ms + tonumber(ARGV[6]) * 1000))
     return
   end
   if item.hmac ~= '' then
@@ -272,10 +269,7 @@ if #accepted > 0 then
       redis.call('SET', item.email_key, item.id)
       redis.call('HSET', credentials .. item.id, 'username', item.username, 'email', item.email,
         'email_hmac', item.hmac, 'password_hash', item.password_hash, 'position', item.digits)
-    elseif item.kind == 'tweet' and item.written_through ~= '' then
-      redis.call('SET', tweets .. item.id, item.written_through, 'EX', ARGV[6])
     elseif item.kind == 'deletion' then
-      redis.call('DEL', tweets .. item.tweet_id)
       redis.call('ZADD', deletions, item.digits, item.deletion)
     elseif item.kind == 'account' then
       write_account(item)
@@ -288,5 +282,5 @@ if #accepted > 0 then
   end
   keep_answer(answer)
 end
-if is_abandoned then redis.call('SADD', KEYS[11], digits(seen)) end
+if is_abandoned then redis.call('SADD', KEYS[10], digits(seen)) end
 return 'ok ' .. digits(now_ms) .. ' ' .. answer
