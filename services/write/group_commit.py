@@ -1,7 +1,7 @@
 """Group commit: requests that arrive together share one call to the log, and one fsync.
 
-Nothing here waits for company: a worker takes whatever is queued when it becomes free. So a lone request is sent at
-once, and under load the calls grow by themselves while the earlier ones are on their way.
+A lone request is sent at once. While a call is under way, the next one gathers until it has as many items, or until one
+is answered (ADR 49): under load the calls grow by themselves, and no small one takes a fsync from those behind it.
 """
 
 from __future__ import annotations
@@ -138,9 +138,9 @@ class GroupCommit:
         if len(self._queue) >= self._queue_entries_max:
             raise Overloaded("too many writes are waiting")
         pending = _Pending(item, deadline, settle)
-        if not self._queue:  # else somebody is awake for those before it already, or nobody is idle
-            self._wake_one()
         self._queue.append(pending)
+        if not self._sent or len(self._queue) >= len(self._sent[-1]):
+            self._wake_one()
         if deadline + GRACE_SECONDS < self._expires_at:
             self._expire_at(deadline + GRACE_SECONDS)
         return pending

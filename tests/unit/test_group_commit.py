@@ -117,6 +117,25 @@ async def test_two_logs_mean_two_calls_in_flight() -> None:
         await asyncio.gather(*tasks)
 
 
+async def test_beside_a_call_a_smaller_one_waits_for_company() -> None:
+    """It is sent when it has as many items, or when there is no call beside it any more, whichever is first."""
+    first, second = FakeLog(is_held=True), FakeLog(is_held=True)
+    async with group_commit(first.append, second.append) as commit:
+        tasks = [asyncio.create_task(commit.append(like(), soon())) for _ in range(3)]
+        await first.arrived.wait()
+        tasks += [asyncio.create_task(commit.append(like(), soon())) for _ in range(2)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert second.calls == []
+        tasks.append(asyncio.create_task(commit.append(like(), soon())))
+        await second.arrived.wait()
+        tasks.append(asyncio.create_task(commit.append(like(), soon())))
+        first.go.set()
+        second.go.set()
+        await asyncio.gather(*tasks)
+    assert [len(call) for call in first.calls + second.calls] in ([3, 1, 3], [3, 3, 1])
+
+
 async def test_what_one_call_has_no_room_for_is_sent_by_whoever_is_free() -> None:
     """Also if all of it came at once, and woke only one."""
     first, second = FakeLog(is_held=True), FakeLog(is_held=True)
