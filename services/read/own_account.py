@@ -25,7 +25,7 @@ class OwnAccounts:
         self._authentication = authentication
         self._lookups = lookups
 
-    def holder(self, authorization: str | None) -> Claims:
+    def holder(self, authorization: bytes | None) -> Claims:
         """Who sent this header. Raises ClientError 401; the token may still be revoked."""
         return self._authentication.bearer(authorization)
 

@@ -104,7 +104,7 @@ async def get_user_by_username(username: Username, read: AtMinPosition) -> Respo
 async def get_own_account(request: Request, read: AtMinPosition) -> Response:
     """The account of the token's holder, with what only she may see."""
     accounts: OwnAccounts = request.app.state.own_accounts
-    claims = accounts.holder(request.headers.get("Authorization"))
+    claims = accounts.holder(dict(request.scope["headers"]).get(b"authorization"))
     return await read.answer(await accounts.complete(claims, await read.lookups.user(claims.user_id)))
 
 

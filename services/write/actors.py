@@ -29,13 +29,13 @@ class Gate:
         self._authentication = authentication
         self._is_required = is_required
 
-    def holder(self, authorization: str | None) -> TokenHolder | None:
+    def holder(self, authorization: bytes | None) -> TokenHolder | None:
         """Whose token this header holds. A token that is sent must be good, needed or not. Raises ClientError 401."""
         if authorization is None and not self._is_required:
             return None
         return self.proven_holder(authorization)
 
-    def proven_holder(self, authorization: str | None) -> TokenHolder:
+    def proven_holder(self, authorization: bytes | None) -> TokenHolder:
         """The same where nothing can be done without a token."""
         claims = self._authentication.bearer(authorization)
         return TokenHolder(claims.user_id, claims.position)

@@ -84,8 +84,7 @@ class HotWrites:
     def _actor(self, headers: RequestHeaders, named_id: int | None) -> Actor:
         """Who acts. Raises ClientError 401 or 403, as the routes do."""
         assert self.gate is not None  # noqa: S101
-        authorization = headers.get(b"authorization")
-        return actor_of(self.gate.holder(None if authorization is None else authorization.decode("latin-1")), named_id)
+        return actor_of(self.gate.holder(headers.get(b"authorization")), named_id)
 
 
 def _decoded(decoder: msgspec.json.Decoder[S], body: Body) -> S | None:

@@ -50,7 +50,7 @@ class Logins:
     async def refresh(self, command: Refresh) -> TokenPair:
         """New tokens for a refresh token; it stays good itself. Raises ClientError 401 or 403, LogUnavailable."""
         known_position = self._head()
-        claims = self._authentication.verify(command.refresh_token, "refresh")
+        claims = self._authentication.refresh(command.refresh_token)
         found = await self._lookups.of_user(claims.user_id)
         if found is None:
             raise unauthorized("token_revoked", "This account has been deleted")

@@ -184,7 +184,7 @@ async def limited(redis_url: str, *, trusted_proxies: str = "") -> AsyncIterator
         address_requests_per_second=2,
         trusted_proxies=trusted_proxies,
     )
-    accounts = {"Bearer ann": 1, "Bearer bob": 2}
+    accounts = {b"Bearer ann": 1, b"Bearer bob": 2}
     limits = RequestLimits(
         "test", settings, create_registry(), account=accounts.get, sign_ins_per_minute=1, now=Clock()
     )

@@ -180,7 +180,7 @@ DECODERS: Final = (
     Decoder("tokens", spoiled(TOKEN.encode()).map(lambda token: token.decode("latin-1")), _token, (ClientError,)),
     Decoder(
         "Authorization",
-        st.none() | st.text() | spoiled(b"Bearer a.b.c").map(lambda h: h.decode("latin-1")),
+        st.none() | st.binary() | spoiled(b"Bearer a.b.c"),
         bearer_token,
         (ClientError,),
     ),

@@ -11,7 +11,7 @@ from services.common.auth.header import bearer_token
 from services.common.auth.issuer import TokenIssuer
 from services.common.auth.keyring import Keyring
 from services.common.auth.metrics import AuthMetrics
-from services.common.auth.tokens import LIFE_SECONDS, Claims, TokenKind
+from services.common.auth.tokens import LIFE_SECONDS, Claims
 from services.common.auth.verifier import TokenVerifier
 from services.common.errors import ClientError
 
@@ -41,24 +41,27 @@ class Authentication:
         keyring = Keyring(path, metrics)
         return cls(TokenVerifier(keyring, metrics), TokenIssuer(keyring))
 
-    def bearer(self, authorization: str | None) -> Claims:
+    def bearer(self, authorization: bytes | None) -> Claims:
         """Who sent this Authorization header. Raises ClientError 401; it may still be revoked."""
-        return self.verify(bearer_token(authorization), "access")
+        if self._verifier is None:
+            bearer_token(authorization)
+            raise _without_keys()
+        return self._verifier.bearer(authorization)
 
-    def account(self, authorization: str) -> int | None:
+    def account(self, authorization: bytes) -> int | None:
         """Whose good token an Authorization header holds, None for anything else; it may still be revoked."""
         if self._verifier is None:
             return None
         try:
-            return self._verifier.look_at(bearer_token(authorization), "access").user_id
+            return self._verifier.look_at(authorization).user_id
         except ClientError:
             return None
 
-    def verify(self, token: str, kind: TokenKind) -> Claims:
-        """The claims of a token. Raises ClientError 401; it may still be revoked."""
+    def refresh(self, token: str) -> Claims:
+        """Whose refresh token this is. Raises ClientError 401; it may still be revoked."""
         if self._verifier is None:
-            raise unauthorized("token_signature", "No key in use has signed this token")
-        return self._verifier.verify(token, kind)
+            raise _without_keys()
+        return self._verifier.refresh(token)
 
     def issue(self, user_id: int, position: int) -> TokenPair | None:
         """A pair for this user, None without keys; see TokenIssuer.issue for the position."""
@@ -68,3 +71,7 @@ class Authentication:
             access_token=self._issuer.issue("access", user_id, position),
             refresh_token=self._issuer.issue("refresh", user_id, position),
         )
+
+
+def _without_keys() -> ClientError:
+    return unauthorized("token_signature", "No key in use has signed this token")

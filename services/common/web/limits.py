@@ -50,7 +50,7 @@ class RequestLimits:
         service: str,
         settings: PublicSettings,
         registry: CollectorRegistry,
-        account: Callable[[str], int | None],
+        account: Callable[[bytes], int | None],
         sign_ins_per_minute: int = 0,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -105,7 +105,7 @@ class RequestLimits:
     ) -> tuple[Limiter | None, str]:
         authorization = headers.get(b"authorization")
         if self._accounts is not None and authorization is not None and not is_sign_in:
-            user_id = self._account(authorization.decode("latin-1"))
+            user_id = self._account(authorization)
             if user_id is not None:
                 return self._accounts, str(user_id)
         if client is not None and self._is_own(client[0]):

@@ -79,13 +79,17 @@ LoginsOfApp = Annotated[Logins, Depends(get_logins)]
 async def get_holder(request: Request) -> TokenHolder | None:
     """Whose token came with the request; None without one, where it is not needed."""
     gate: Gate = request.app.state.gate
-    return gate.holder(request.headers.get("Authorization"))
+    return gate.holder(_authorization_of(request))
 
 
 async def get_proven_holder(request: Request) -> TokenHolder:
     """Whose token came with the request."""
     gate: Gate = request.app.state.gate
-    return gate.proven_holder(request.headers.get("Authorization"))
+    return gate.proven_holder(_authorization_of(request))
+
+
+def _authorization_of(request: Request) -> bytes | None:
+    return dict(request.scope["headers"]).get(b"authorization")
 
 
 Holder = Annotated[TokenHolder | None, Depends(get_holder)]
